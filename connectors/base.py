@@ -1,0 +1,226 @@
+"""The contract between Panza and a place where mail is kept.
+
+Vocabulary, after RFC 3501 and RFC 9051:
+
+* A **message** is the bytes of one mail (RFC 5322) as the folder holds them.
+* A **folder** is found by its `Role`, not by its name: Sent, Drafts, Panza requests.
+* A **UID** names one message in one folder. UIDs ascend in the order of arrival and are never
+  given twice while the folder's **UIDVALIDITY** stays the same.
+* A **cursor** is a UIDVALIDITY and the last UID that was read under it.
+
+All connectors are synchronous and serve one caller at a time. Nothing that this contract offers
+changes a message that is already in a folder, apart from its flags.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+    from types import TracebackType
+
+
+class Role(StrEnum):
+    """What a folder is for."""
+
+    SENT = "sent"
+    DRAFTS = "drafts"
+    REQUESTS = "requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as a folder holds it.
+
+    Attributes:
+        uid: Its UID in the folder.
+        raw: The whole message, headers and body, exactly as stored.
+        flags: System flags and keywords in the server's spelling, for example ``\\Seen``.
+        received: When the folder got it (INTERNALDATE), aware, or None where not known.
+    """
+
+    uid: int
+    raw: bytes
+    flags: frozenset[str] = frozenset()
+    received: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a folder has been read: the last UID seen under a UIDVALIDITY."""
+
+    uidvalidity: int
+    uid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What a folder says of itself.
+
+    Attributes:
+        name: The folder's name as a user would write it.
+        uidvalidity: Its UIDVALIDITY.
+        uidnext: A UID above every UID given so far; the next message gets this one or a higher.
+        messages: How many messages it holds.
+    """
+
+    name: str
+    uidvalidity: int
+    uidnext: int
+    messages: int
+
+
+class ConnectorError(Exception):
+    """Root of all that a connector raises; the facts are in the subclasses' attributes."""
+
+
+class UnreachableError(ConnectorError):
+    """The server does not answer, or the connection broke; trying again later may help."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"{host}:{port} cannot be reached: {reason}")
+        self.host, self.port, self.reason = host, port, reason
+
+
+class LoginRefusedError(ConnectorError):
+    """The server refused the user name or the password."""
+
+    def __init__(self, host: str, user: str, reason: str) -> None:
+        super().__init__(f"{host} refused the login: {reason}")
+        self.host, self.user, self.reason = host, user, reason
+
+
+class FolderMissingError(ConnectorError):
+    """No folder for a role, or none of the configured name."""
+
+    def __init__(self, role: Role, name: str | None, candidates: Iterable[str] = ()) -> None:
+        self.role, self.name, self.candidates = role, name, tuple(candidates)
+        wanted = f"named {name!r}" if name else f"for {role.value}"
+        super().__init__(f"there is no folder {wanted}")
+
+
+class MailboxError(ConnectorError):
+    """A path that holds no mailbox of the expected format, or one that cannot be read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class ReadOnlyError(ConnectorError):
+    """A change was asked of a place that Panza only reads."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place} is read-only")
+        self.place = place
+
+
+class CursorInvalidError(ConnectorError):
+    """A cursor's UIDVALIDITY is not the folder's any more: its UIDs mean nothing now."""
+
+    def __init__(self, role: Role, expected: int, found: int) -> None:
+        super().__init__(f"UIDVALIDITY of {role.value} changed from {expected} to {found}")
+        self.role, self.expected, self.found = role, expected, found
+
+
+class RefusedError(ConnectorError):
+    """The server answered NO: it understood, and will not.
+
+    Attributes:
+        command: What was asked, for example ``APPEND``.
+        code: The response code in capitals (``OVERQUOTA``, ``TRYCREATE``), or "".
+        reason: The server's own words.
+    """
+
+    def __init__(self, command: str, code: str, reason: str) -> None:
+        super().__init__(f"{command} was refused: {f'[{code}] ' if code else ''}{reason}")
+        self.command, self.code, self.reason = command, code, reason
+
+
+class MessageError(ConnectorError):
+    """A message that cannot be read within the limits of size, parts or depth."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Connector(ABC):
+    """One account's mail, or one archive of it.
+
+    Every method may raise `UnreachableError`, `LoginRefusedError`, `FolderMissingError`,
+    `RefusedError` or `MailboxError`. Reading is safe to repeat. Of the changes, `add_flags` and
+    `remove` are safe to repeat and `append` is not: after an unclear answer look with
+    `message_ids` before trying again.
+    """
+
+    read_only: bool = False
+
+    @abstractmethod
+    def state(self, role: Role) -> FolderState:
+        """Return what the role's folder says of itself now."""
+
+    @abstractmethod
+    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+        """Yield the messages behind the cursor in ascending order of UID; all without one.
+
+        A message that the folder lists and will not give is skipped.
+
+        Raises:
+            CursorInvalidError: The folder's UIDVALIDITY is not the cursor's.
+        """
+
+    @abstractmethod
+    def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
+        """Map each UID from ``first_uid`` on to its Message-ID, "" where it has none.
+
+        Message-IDs come without angle brackets.
+        """
+
+    @abstractmethod
+    def append(
+        self, role: Role, raw: bytes, *, flags: Iterable[str] = (), date: datetime | None = None
+    ) -> int | None:
+        """Store a message; return its UID where the folder tells it, else None.
+
+        Bare LF and CR in ``raw`` are stored as CRLF where the folder's format wants that.
+
+        Raises:
+            ReadOnlyError: The place is read-only.
+        """
+
+    @abstractmethod
+    def add_flags(self, role: Role, uid: int, flags: Iterable[str]) -> None:
+        r"""Add flags, for example ``\Answered``, to a message; one that is gone is no error.
+
+        Raises:
+            ReadOnlyError: The place is read-only.
+        """
+
+    @abstractmethod
+    def remove(self, role: Role, uid: int) -> None:
+        """Remove this one message and no other (UID EXPUNGE); one that is gone is no error.
+
+        Raises:
+            ReadOnlyError: The place is read-only.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections and files; closing twice is no error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
