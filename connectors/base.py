@@ -8,8 +8,9 @@ Vocabulary, after RFC 3501 and RFC 9051:
   given twice while the folder's **UIDVALIDITY** stays the same.
 * A **cursor** is a UIDVALIDITY and the last UID that was read under it.
 
-All connectors are synchronous and serve one caller at a time. Nothing that this contract offers
-changes a message that is already in a folder, apart from its flags.
+All connectors are synchronous and serve one caller at a time; other calls may come between two
+messages of a `Connector.fetch`. Nothing that this contract offers changes a message that is already
+in a folder, apart from its flags.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from types import TracebackType
+
+
+LARGEST: Final = 25 * 2**20
+"""The largest message, in bytes, that a connector hands out whole."""
+
+BEGINNING: Final = 2**20
+"""How many bytes come of a message larger than `LARGEST`."""
+
+REQUESTS_FOLDER: Final = "Panza requests"
+"""The name of the requests folder where the owner gave it no other."""
 
 
 class Role(StrEnum):
@@ -35,19 +46,23 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as a folder holds it.
+    r"""One message as a folder holds it.
 
     Attributes:
         uid: Its UID in the folder.
-        raw: The whole message, headers and body, exactly as stored.
-        flags: System flags and keywords in the server's spelling, for example ``\\Seen``.
+        raw: The whole message, headers and body, exactly as stored, unless ``complete`` is false.
+        flags: System flags and keywords in the server's spelling, for example ``\Seen``, without
+            ``\Recent``.
         received: When the folder got it (INTERNALDATE), aware, or None where not known.
+        complete: False for a message above `LARGEST`: then ``raw`` is its first `BEGINNING` bytes,
+            headers and, in practice, the text, for mail clients put attachments behind it.
     """
 
     uid: int
     raw: bytes
     flags: frozenset[str] = frozenset()
     received: datetime | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,18 @@ class UnreachableError(ConnectorError):
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(f"{host}:{port} cannot be reached: {reason}")
+        self.host, self.port, self.reason = host, port, reason
+
+
+class InsecureError(ConnectorError):
+    """The connection would not be private: trying again later does not help.
+
+    A certificate that is not trusted, no TLS where TLS is wanted, STARTTLS that is not offered, or
+    plain text to a host other than this one.
+    """
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"no secure connection to {host}:{port}: {reason}")
         self.host, self.port, self.reason = host, port, reason
 
 
@@ -153,10 +180,15 @@ class MessageError(ConnectorError):
 class Connector(ABC):
     """One account's mail, or one archive of it.
 
-    Every method may raise `UnreachableError`, `LoginRefusedError`, `FolderMissingError`,
-    `RefusedError` or `MailboxError`. Reading is safe to repeat. Of the changes, `add_flags` and
-    `remove` are safe to repeat and `append` is not: after an unclear answer look with
-    `message_ids` before trying again.
+    Every method may raise `UnreachableError`, `InsecureError`, `LoginRefusedError`,
+    `FolderMissingError`, `RefusedError` or `MailboxError`. After an error the connector stays
+    usable: the next call starts afresh. Reading is safe to repeat. Of the changes, `ensure`,
+    `add_flags` and `remove` are safe to repeat and `append` is not: after an `UnreachableError`
+    look with `message_ids` whether the message arrived before trying again.
+
+    Attributes:
+        read_only: Nothing is ever written here; what would change something raises
+            `ReadOnlyError`.
     """
 
     read_only: bool = False
@@ -166,20 +198,34 @@ class Connector(ABC):
         """Return what the role's folder says of itself now."""
 
     @abstractmethod
+    def ensure(self, role: Role) -> str:
+        """Return the name of the role's folder, which is made first where there is none.
+
+        Drafts and the requests folder are made, and on a server subscribed to, so that mail
+        clients show them. Sent is never made, and neither is a server's Drafts folder of a name
+        that the owner gave: that name is more likely misspelt than missing.
+
+        Raises:
+            ReadOnlyError: The folder is missing and the place is read-only.
+        """
+
+    @abstractmethod
     def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one.
 
-        A message that the folder lists and will not give is skipped.
+        Messages are read as they are asked for, a bounded number of bytes ahead. One that the
+        folder lists and will not give is skipped. Errors come from the iteration.
 
         Raises:
-            CursorInvalidError: The folder's UIDVALIDITY is not the cursor's.
+            CursorInvalidError: The folder's UIDVALIDITY is not the cursor's, or changed on the
+                way.
         """
 
     @abstractmethod
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
         """Map each UID from ``first_uid`` on to its Message-ID, "" where it has none.
 
-        Message-IDs come without angle brackets.
+        Message-IDs come without angle brackets, as from `raw.message_id`.
         """
 
     @abstractmethod
@@ -188,25 +234,33 @@ class Connector(ABC):
     ) -> int | None:
         """Store a message; return its UID where the folder tells it, else None.
 
-        Bare LF and CR in ``raw`` are stored as CRLF where the folder's format wants that.
+        The folder is made first as by `ensure`. Line ends are stored as the place keeps them, CRLF
+        on a server and LF in a Maildir, so compare messages in `raw.canonical` form. A flag that
+        the place cannot keep is left out. ``date`` becomes INTERNALDATE, in whole seconds.
 
         Raises:
             ReadOnlyError: The place is read-only.
         """
 
     @abstractmethod
-    def add_flags(self, role: Role, uid: int, flags: Iterable[str]) -> None:
+    def add_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
         r"""Add flags, for example ``\Answered``, to a message; one that is gone is no error.
 
         Raises:
+            CursorInvalidError: ``uidvalidity`` is given and is not the folder's; nothing is done.
             ReadOnlyError: The place is read-only.
         """
 
     @abstractmethod
-    def remove(self, role: Role, uid: int) -> None:
-        """Remove this one message and no other (UID EXPUNGE); one that is gone is no error.
+    def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
+        r"""Remove this one message and no other (UID EXPUNGE); one that is gone is no error.
+
+        A server without UIDPLUS cannot do that: there the message is only marked ``\Deleted``.
 
         Raises:
+            CursorInvalidError: ``uidvalidity`` is given and is not the folder's; nothing is done.
             ReadOnlyError: The place is read-only.
         """
 
@@ -224,3 +278,9 @@ class Connector(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_uidvalidity(role: Role, expected: int | None, found: int) -> None:
+    """Raise `CursorInvalidError` if a UIDVALIDITY is expected and another one is found."""
+    if expected is not None and expected != found:
+        raise CursorInvalidError(role, expected, found)

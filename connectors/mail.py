@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from connectors import body, headers, language, mime, paragraphs, quotes, signatures
+from connectors.base import MessageError
+
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterable
+
+    from connectors.mime import Part
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,87 @@ class Mail:
     answered: str
     language: str
     automatic: bool
+
+    def is_from(self, addresses: Iterable[str]) -> bool:
+        """Tell whether the sender is one of these addresses, whatever the case of the letters."""
+        if self.sender is None:
+            return False
+        return self.sender.email.casefold() in {address.casefold() for address in addresses}
+
+
+def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
+    """Read one message: its header fields, and the writer's own words apart from all others.
+
+    Damage never raises: what cannot be read counts as missing, as the attributes of `Mail` say.
+    Attachments are not decoded, so that their size costs next to nothing.
+
+    Args:
+        raw: The message as stored (RFC 5322, MIME), with LF or CRLF line ends.
+        received: When the folder got it, for a message without a usable Date.
+
+    Raises:
+        MessageError: The message passes a limit of size, header, parts or depth (`mime`).
+    """
+    message = mime.read(raw)
+    text, answered = _words(message)
+    sent = headers.date(message.get("date"))
+    sender = _mailboxes(message, "from")[:1]
+    references = headers.message_ids(b" ".join(message.all("references")))
+    parent = headers.message_id(message.get("in-reply-to"))
+    subject = headers.text(message.get("subject"))
+    return Mail(
+        message_id=headers.message_id(message.get("message-id")),
+        content_hash=_content_hash(sender, sent, subject, text),
+        sender=sender[0] if sender else None,
+        to=_mailboxes(message, "to"),
+        cc=_mailboxes(message, "cc", "bcc"),
+        date=sent or _aware(received) or _EPOCH,
+        subject=subject,
+        in_reply_to=parent or (references[-1] if references else ""),
+        references=references,
+        text=text,
+        answered=answered,
+        language=language.identify(text),
+        automatic=headers.automatic(message),
+    )
+
+
+def _words(message: Part) -> tuple[str, str]:
+    """Return the writer's own words, and the text that was answered or forwarded."""
+    read = body.read(message)
+    clean = paragraphs.unwrap if read.wrapped else paragraphs.tidy
+    split = quotes.split(read.text)
+    own = (clean(signatures.cut(run)) for run in split.own)
+    answered = clean(split.answered)
+    if not answered:
+        answered = next((_own_words(original) for original in body.attached(message)), "")
+    return "\n\n".join(run for run in own if run), answered
+
+
+def _own_words(raw: bytes) -> str:
+    """Return what the writer of an attached message says; one past the limits says nothing."""
+    try:
+        read = body.read(mime.read(raw))
+    except MessageError:
+        return ""
+    clean = paragraphs.unwrap if read.wrapped else paragraphs.tidy
+    return "\n\n".join(filter(None, map(clean, quotes.split(read.text).own)))
+
+
+def _mailboxes(message: Part, *names: str) -> tuple[Address, ...]:
+    values = (value for name in names for value in message.all(name))
+    return tuple(Address(name, email) for name, email in headers.addresses(*values))
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
+def _content_hash(
+    sender: tuple[Address, ...], sent: datetime | None, subject: str, text: str
+) -> str:
+    """Hash what survives a move between servers: no Message-ID, and no date but the sender's."""
+    author = sender[0].email.casefold() if sender else ""
+    moment = sent.astimezone(UTC).isoformat() if sent else ""
+    words = " ".join(text.split())
+    return hashlib.sha256(f"{author}\0{moment}\0{subject}\0{words}".encode()).hexdigest()

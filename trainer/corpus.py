@@ -1,12 +1,35 @@
-"""The owner's own mails as a training needs them."""
+"""The owner's own mails as a training needs them.
+
+`usable` takes what a training can learn from and counts the rest by reason; `split` holds the
+newest fifth out. `letter` tells greeting, body and closing apart, by shape rather than by word list,
+so that it works in any language.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from trainer.errors import TooFewMailsError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+
+TOO_SHORT = "too short"
+TOO_LONG = "too long"
+DUPLICATE = "duplicate text"
+CODE = "code, log or table"
+SECRET = "card number, IBAN, password or one-time code"  # noqa: S105 - the name of a reason
+OLDER = "older than the newest {newest}"
+
+MIN_WORDS = 3  # besides greeting and closing: "Thanks, got it!" is a mail, "Hi" is none
+MAX_WORDS = 1000
+MIN_MAILS = 25
+MIN_HELD_OUT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +53,236 @@ class SentMail:
     text: str
     answered: str = ""
     language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A corpus, oldest mail first.
+
+    Attributes:
+        train: The mails to learn from.
+        held_out: The mails to judge by, all newer than those.
+    """
+
+    train: tuple[SentMail, ...]
+    held_out: tuple[SentMail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A text in its three parts; any of them may be "".
+
+    Attributes:
+        greeting: "Dear Prof. Aman", without the punctuation that ends it.
+        body: What lies between, lines and paragraphs as they were.
+        closing: "Best regards,\nDavid".
+    """
+
+    greeting: str
+    body: str
+    closing: str
+
+
+# --- what a training learns from --------------------------------------------------------------
+
+
+def usable(mails: Sequence[SentMail], *, newest: int = 1000) -> tuple[list[SentMail], Counter[str]]:
+    """Return the mails that a training can use, oldest first, and the others counted by reason.
+
+    Of mails with one text (apart from case and white space) the newest stays. Mail that holds a
+    card number, an IBAN, a password or a one-time code is never learned: a model may repeat it.
+
+    Args:
+        mails: All that the owner sent, in any order.
+        newest: How many of the usable ones are training targets: `training.emails`.
+    """
+    left_out: Counter[str] = Counter()
+    kept: list[SentMail] = []
+    seen: set[str] = set()
+    for mail in sorted(mails, key=lambda mail: (mail.date, mail.key), reverse=True):
+        text = " ".join(mail.text.casefold().split())
+        reason = DUPLICATE if text and text in seen else _fault(mail.text)
+        seen.add(text)
+        if not reason and len(kept) == newest:
+            reason = OLDER.format(newest=newest)
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(mail)
+    kept.reverse()
+    return kept, left_out
+
+
+def split(mails: Sequence[SentMail], held_out: float = 0.2) -> Split:
+    """Split usable mails by date: the newest `held_out` of them, at least 5, are held out.
+
+    The split is chronological because a model is used on mails that come after its training;
+    drawn by chance, the hold-out would hold answers to mails of the training.
+
+    Raises:
+        TooFewMailsError: There are fewer than 25 mails.
+    """
+    if len(mails) < MIN_MAILS:
+        raise TooFewMailsError(len(mails), MIN_MAILS)
+    ordered = sorted(mails, key=lambda mail: (mail.date, mail.key))
+    cut = len(ordered) - max(MIN_HELD_OUT, int(len(ordered) * held_out))
+    return Split(tuple(ordered[:cut]), tuple(ordered[cut:]))
+
+
+def _fault(text: str) -> str:
+    """Return why `text` is no use to a training, "" if it is."""
+    count = len(words(letter(text).body))
+    if count < MIN_WORDS:
+        return TOO_SHORT
+    if count > MAX_WORDS:
+        return TOO_LONG
+    if _is_code(text):
+        return CODE
+    return SECRET if _holds_secret(text) else ""
+
+
+_CODE_LINE = re.compile(
+    r"[{};]\s*$|^\s*(?:[$#>]{1,3} \S|def |class \w+.*:$|import |from \w+ import |return\b|</?\w+>)"
+    r"|^\s*(?:at |File \")\S+.*\d|\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b[:\]]"
+    r"|^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|^\s*[-+*/|=_~#]{4,}|\|.*\|.*\||\S\t+\S+\t"
+)
+
+
+def _is_code(text: str) -> bool:
+    """Tell whether at least a third of the lines, and three, look like code, a log or a table."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    hits = sum(bool(_CODE_LINE.search(line)) for line in lines)
+    return hits >= 3 and 3 * hits >= len(lines)  # noqa: PLR2004 - as the docstring says
+
+
+_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_PASSWORD = re.compile(
+    r"(?i)\b(?:pass(?:word|code|phrase)|passwort|kennwort|mot de passe|contrase\u00f1a|password"
+    r"|senha|wachtwoord|has\u0142o)\b\s*(?:is|ist|est|es|\u00e8|:|=)\s*[:\"'`]?\s*(?=\S*[\d\W])\S{4,}"
+    r"|\b(?:one[- ]time|verification|security|login|best\u00e4tigungs)[- ]?(?:code|passcode|password)"
+    r"\b\D{0,20}\d{4,8}\b"
+)
+
+
+def _holds_secret(text: str) -> bool:
+    return (
+        any(_luhn(re.sub(r"\D", "", match.group())) for match in _CARD.finditer(text))
+        or any(_mod97(match.group().replace(" ", "")) for match in _IBAN.finditer(text))
+        or bool(_PASSWORD.search(text))
+    )
+
+
+def _luhn(digits: str) -> bool:
+    """Check a card number (ISO/IEC 7812-1)."""
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(doubled) + sum(int(digit) for digit in digits[::-2])) % 10 == 0
+
+
+def _mod97(iban: str) -> bool:
+    """Check an IBAN (ISO 13616): the number it spells leaves 1 when divided by 97."""
+    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+
+
+# --- the parts of a letter --------------------------------------------------------------------
+
+_WORD = re.compile(r"https?://\S+|\w+(?:[-'\u2019.@:/+&]\w+)*")
+_GREETING_END = re.compile(r"[,!:.\u2014\u2013-]*\s*$")
+_CLOSERS = re.compile(
+    r"(?i)^(?:(?:with |my )?(?:very )?(?:best|kind|warm|many|all|most|lots|see you|talk soon|thank"
+    r"|cheers|regards|yours|sincerely|love|take care|hugs|x+$|ciao|bis |viele|liebe|mit |beste"
+    r"|herzlich|lg\b|mfg\b|vg\b|cordialement|bien |bonne|merci|\u00e0 |amiti|saludos|un |gracias|abrazo"
+    r"|cordiali|un saluto|grazie|a presto|met |groet|obrigad|abra\u00e7|atenciosamente|pozdr|z pow"
+    r"|dzi\u0119k))"
+)
+GREETER = re.compile(
+    r"(?i)^(?:dear|hi+|hey+|hello|hiya|howdy|good (?:morning|afternoon|evening)|morning|greetings"
+    r"|hallo|liebe[rs]?|sehr geehrte\w*|guten (?:tag|morgen|abend)|moin|servus|gr\u00fc\u00df\w*"
+    r"|bonjour|bonsoir|salut|ch[e\u00e8]re?s?|coucou|hola|estimad[oa]s?|querid[oa]s?|buen[oa]s \w+"
+    r"|ciao|car[oaie]|gentil\w+|salve|buongiorno|beste|geachte|dag|ol[a\u00e1]|prezad[oa]s?"
+    r"|cze\u015b\u0107|dzie\u0144 dobry|szanown\w+|ahoj|dobr\u00fd den|hej|k\u00e6re|kj\u00e6re)\b"
+)
+_MAX_GREETING = 6
+_MAX_CLOSING = 5
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text`; a link, a time, "can't" or "e-mail" is one word."""
+    return _WORD.findall(text)
+
+
+def letter(text: str) -> Letter:
+    """Tell greeting, body and closing of `text` apart.
+
+    A greeting is a short first line that ends with a comma or begins with a word of greeting. A
+    closing is a run of short last lines, none of which is a sentence, unless it begins with a
+    word of farewell.
+    """
+    lines = text.strip().splitlines()
+    first = 1 if lines and _greets(lines[0], last=len(lines) == 1) else 0
+    last = _closing_start(lines, first)
+    greeting = _GREETING_END.sub("", lines[0].strip()) if first else ""
+    return Letter(greeting, "\n".join(lines[first:last]).strip(), "\n".join(lines[last:]).strip())
+
+
+def _greets(line: str, *, last: bool) -> bool:
+    count = len(words(line))
+    if not 0 < count <= _MAX_GREETING or line.rstrip().endswith("?"):
+        return False
+    if GREETER.match(line):
+        return not last or count <= MIN_WORDS
+    return not last and line.rstrip().endswith(",") and not _CLOSERS.match(line)
+
+
+def _closing_start(lines: list[str], first: int) -> int:
+    """Return the index of the line with which the closing begins, len(lines) if there is none."""
+    start = len(lines)
+    for index in range(len(lines) - 1, first - 1, -1):
+        line = lines[index].strip()
+        if not line:
+            continue
+        if len(words(line)) > _MAX_CLOSING or "://" in line:
+            break
+        farewell = bool(_CLOSERS.match(line)) and not line.endswith("?")
+        name = not line.endswith((".", "?", ":", ";")) and start == len(lines)
+        if not farewell and not name:
+            break
+        start = index
+        if farewell:
+            break
+    return start
+
+
+# --- names ------------------------------------------------------------------------------------
+
+_TITLES = re.compile(r"(?i)^(?:prof|dr|mr|mrs|ms|mx|herr|frau|mag|dipl|ing|sir|dame|m|mme)\.?$")
+_ROLES = frozenset(
+    "admin administration all billing bookings colleague colleagues contact customer enquiries "
+    "everyone help helpdesk hello hr info inquiries list mail me news newsletter noreply "
+    "no-reply office orders postmaster reception sales secretary service staff support team "
+    "undisclosed webmaster both this that made in got great you it".split()
+)
+
+
+def first_names(to: Sequence[str]) -> str:
+    """Return the name or names by which the owner would greet `to`: "Leo", "Leo and Grisha".
+
+    Titles and family names go; "Stewart, Jen" is Jen; "jen.doe" is Jen; mailboxes of a role, like
+    "info", have no name. More than three people are "all". "" where no name is known.
+    """
+    names = [name for name in dict.fromkeys(map(_first_name, to)) if name]
+    if len(names) > 3:  # noqa: PLR2004 - as the docstring says
+        return "all"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def _first_name(name: str) -> str:
+    name = name.split("@")[0].strip(" \"'")
+    family, comma, given = name.partition(",")
+    parts = [part for part in re.split(r"[\s._]+", given if comma else family) if part]
+    while len(parts) > 1 and _TITLES.match(parts[0]):
+        parts.pop(0)
+    first = re.sub(r"\d+$", "", parts[0]) if parts else ""
+    if len(first) < 2 or first.casefold() in _ROLES:  # noqa: PLR2004 - an initial is no name
+        return ""
+    return first.capitalize() if first.islower() else first

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from jinja2 import TemplateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,120 @@ class Ask:
     retrieved: tuple[str, ...] = ()
     profile: str = ""
     owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many tokens each part of a prompt may take; the instruction is never cut.
+
+    Attributes:
+        profile: For what the owner says of herself.
+        thread: For the text that is answered; its beginning stays.
+        retrieved: For the earlier mails together; the nearest stay, whole or not at all.
+    """
+
+    profile: int = 128
+    thread: int = 256
+    retrieved: int = 384
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers tokenizer that a prompt needs."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool = ...) -> Mapping[str, list[int]]:
+        """Return the token ids of a text under ``input_ids``."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids."""
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        """Render a conversation in the model's own format."""
+
+
+def encode(tokenizer: Tokenizer, ask: Ask, budget: Budget | None = None) -> list[int]:
+    """Return the token ids of the prompt, up to where the draft's subject begins.
+
+    The prompt ends with ``Subject:`` as the model's first word; a draft goes on with
+    `encode_subject` and `encode_text`. Each of the three parts is tokenised on its own, so that
+    the model is asked in exactly the tokens it was trained on.
+    """
+    limits = budget or Budget()
+    messages = _messages(tokenizer, ask, limits)
+    return _ids(tokenizer, _render(tokenizer, messages)) + _ids(tokenizer, "Subject:")
+
+
+def encode_subject(tokenizer: Tokenizer, subject: str) -> list[int]:
+    """Return the token ids of a draft's subject, up to where its text begins."""
+    return _ids(tokenizer, f" {subject}\n\n")
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the token ids of a draft's text, without the token that ends it."""
+    return _ids(tokenizer, text)
+
+
+def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
+    """Split what the model wrote after the prompt into subject and text.
+
+    Args:
+        written: All that was written after `encode`'s tokens, or, where ``subject`` is given,
+            after `encode_subject`'s.
+        subject: The subject that was given to the model, "" if it had to find one.
+    """
+    if subject:
+        return subject, written.strip()
+    head, _, text = written.strip("\n ").partition("\n")
+    return " ".join(head.split()), text.strip()
+
+
+def _messages(tokenizer: Tokenizer, ask: Ask, budget: Budget) -> list[dict[str, str]]:
+    owner = ask.owner or "the owner"
+    about = f"You are {owner} and write your own e-mail, in your own voice."
+    if profile := _cut(tokenizer, ask.profile.strip(), budget.profile):
+        about = f"{about}\n{profile}"
+    parts = []
+    if earlier := _fitting(tokenizer, ask.retrieved, budget.retrieved):
+        parts.append("\n---\n".join(["E-mails you wrote before:", *earlier, ""]))
+    if thread := _cut(tokenizer, ask.thread.strip(), budget.thread):
+        parts.append(f"You answer this e-mail:\n---\n{thread}\n---")
+    if ask.to:
+        parts.append(f"To: {ask.to}")
+    parts.append(f"Write this e-mail: {ask.instruction.strip()}")
+    return [
+        {"role": "system", "content": about},
+        {"role": "user", "content": "\n".join(parts)},
+    ]
+
+
+def _render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
+    """Render in the model's chat format; without one, or without a system role, do with less."""
+    folded = "\n\n".join(message["content"] for message in messages)
+    if getattr(tokenizer, "chat_template", None) is None:
+        return f"{folded}\n\n"
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        alone = [{"role": "user", "content": folded}]
+        return tokenizer.apply_chat_template(alone, tokenize=False, add_generation_prompt=True)
+
+
+def _fitting(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[str]:
+    chosen: list[str] = []
+    for text in texts:
+        limit -= len(_ids(tokenizer, text))
+        if limit < 0:
+            break
+        chosen.append(text.strip())
+    return chosen
+
+
+def _cut(tokenizer: Tokenizer, text: str, limit: int) -> str:
+    # A token is at least one character: the slice keeps a text of megabytes cheap.
+    ids = _ids(tokenizer, text[: limit * 16])
+    return text if len(ids) <= limit and len(text) <= limit * 16 else tokenizer.decode(ids[:limit])
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

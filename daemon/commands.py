@@ -1,0 +1,215 @@
+"""The commands that need no language model: check, sync, search, adapters, status."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from daemon import config as configuration
+from daemon.accounts import chosen
+from daemon.cli import Outcome
+from daemon.store import Store
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from pathlib import Path
+
+    from daemon.config import Account, Config
+    from daemon.progress import Progress
+    from daemon.runs import Run
+
+
+def account_of(options: Namespace) -> tuple[Config, Account, Path]:
+    """Return the configuration, the account that is meant, and the folder of its data.
+
+    Raises:
+        daemon.errors.ConfigError: The configuration has faults.
+        daemon.errors.UsageError: It is not clear which account is meant.
+    """
+    config = configuration.load(options.config)
+    account = chosen(config, options.account)
+    return config, account, config.folder(account)
+
+
+def check(options: Namespace) -> Outcome:
+    """Look at everything that a fault could come from."""
+    from daemon import check as checks
+
+    found = checks.run(options.config, options.account)
+    lines = [f"{'ok   ' if one.ok else 'FAULT'}  {one.name}: {one.detail}" for one in found]
+    faults = [one for one in found if not one.ok]
+    return Outcome(
+        {
+            "ok": not faults,
+            "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in found],
+        },
+        "\n".join(line.replace("\n", "\n         ") for line in lines),
+        exit_code=faults[0].exit_code if faults else 0,
+    )
+
+
+def sync(options: Namespace) -> Outcome:
+    """Read new sent mail, and embed it."""
+    from daemon import accounts
+    from daemon import sync as syncing
+    from daemon.progress import shown
+    from daemon.runs import Runs
+
+    started = time.monotonic()
+    _, account, folder = account_of(options)
+    with Store(folder) as store, Runs(store.database, store.clock).recorded("sync") as outcome:
+        with shown() as progress:
+            with accounts.opened(account, folder) as sources:
+                result = syncing.sync(account, sources, store, progress)
+            _embed(store, progress)
+        seconds = round(time.monotonic() - started, 3)
+        outcome.update(asdict(result), seconds=seconds)
+    lines = [f"{result.new} new mails, {result.total} in all, in {seconds:.1f} s"]
+    lines += [f"  left out: {count} {reason}" for reason, count in result.left_out.items()]
+    notes = list(result.notes)
+    if result.left_out.get(syncing.NOT_YOURS, 0) > result.total:
+        notes.append(
+            "Most messages come from other addresses: is every address of yours in `aliases`?"
+        )
+    return Outcome(outcome | {"notes": notes}, "\n".join(lines), notes=notes)
+
+
+def search(options: Namespace) -> Outcome:
+    """Show what retrieval finds."""
+    from daemon.retrieval import Retrieval, missing
+
+    config, _, folder = account_of(options)
+    with Store(folder, read_only=True) as store:
+        notes = []
+        if behind := missing(store):
+            notes.append(f"{behind} mails are not in the index yet: run `panza sync`.")
+        if behind == store.total():
+            return Outcome({"results": []}, "nothing found", notes=notes)
+        from trainer import embedding
+
+        retrieval = Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
+        hits = retrieval.search(options.query, options.count)
+    results = [
+        {
+            "message_id": hit.message_id,
+            "subject": hit.subject,
+            "score": round(hit.score, 4),
+            "date": hit.date.isoformat(),
+        }
+        for hit in hits
+    ]
+    lines = [
+        f"{hit.score:5.2f}  {hit.date:%Y-%m-%d}  {hit.subject}  <{hit.message_id}>" for hit in hits
+    ]
+    return Outcome({"results": results}, "\n".join(lines) or "nothing found", notes=notes)
+
+
+def adapters(options: Namespace) -> Outcome:
+    """List the adapters, put one in use, or go back."""
+    from trainer.adapters import Registry
+
+    _, _, folder = account_of(options)
+    registry = Registry(folder / "adapters")
+    if options.action == "promote":
+        registry.promote(options.adapter)
+    elif options.action == "rollback":
+        registry.rollback()
+    current = registry.current()
+    known = [registry.manifest(adapter) for adapter in registry.ids()]
+    lines = [f"{'*' if one.id == current else ' '} {one.id}  {one.verdict}" for one in known]
+    if not current:
+        lines.append("The base model is in use, with no adapter.")
+    return Outcome(
+        {"current": current, "adapters": [asdict(one) for one in known]}, "\n".join(lines)
+    )
+
+
+def status(options: Namespace) -> Outcome:
+    """Show what is known of each account without asking any server."""
+    config = configuration.load(options.config)
+    wanted = [chosen(config, options.account)] if options.account else config.accounts
+    found = [_status(account, config.folder(account)) for account in wanted]
+    data = {
+        "accounts": [account for account, _, _ in found],
+        "requests": [
+            {"account": account["name"], **requests} for account, requests, _ in found if requests
+        ],
+        "jobs": [{"account": account["name"], **job} for account, _, jobs in found for job in jobs],
+    }
+    return Outcome(data, _status_text(data))
+
+
+def _embed(store: Store, progress: Progress) -> None:
+    from daemon.retrieval import Retrieval, missing
+
+    if missing(store):
+        from trainer import embedding
+
+        Retrieval(store, embedding.load()).index(progress)
+
+
+def _status(
+    account: Account, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    from daemon.journal import Journal
+    from daemon.retrieval import missing
+    from daemon.runs import Runs
+    from trainer.adapters import Registry
+
+    about: dict[str, Any] = {"name": account.name, "mails": 0, "adapter": None, "notes": []}
+    if not Store.exists(folder):
+        about["notes"].append("never synced: run `panza sync`")
+        return about, {}, []
+    with Store(folder, read_only=True) as store:
+        about |= {
+            "mails": store.total(),
+            "not_indexed": missing(store),
+            "left_out": store.left_out(),
+            "adapter": Registry(folder / "adapters").current(),
+            "folders": [
+                {"source": note.source, "messages": note.messages, "checked": note.checked}
+                for note in store.folder_notes()
+            ],
+        }
+        about["notes"] += [
+            f"{note.source} is empty now; the mails read from it before stay"
+            for note in store.folder_notes()
+            if not note.messages and note.cursor.uid
+        ]
+        journal = Journal(store.database, store.clock)
+        runs = Runs(store.database, store.clock).newest()
+        waiting = len(journal.unsettled())
+        return about, {"states": journal.counts(), "waiting": waiting}, [_job(r) for r in runs]
+
+
+def _job(run: Run) -> dict[str, Any]:
+    return {
+        "kind": run.kind,
+        "started": run.started,
+        "ended": run.ended,
+        "outcome": run.outcome,
+    }
+
+
+def _status_text(data: dict[str, Any]) -> str:
+    lines = []
+    for account in data["accounts"]:
+        adapter = account["adapter"] or "none, the base model writes"
+        lines.append(f"{account['name']}: {account['mails']} mails, adapter: {adapter}")
+        lines += [f"  {note}" for note in account["notes"]]
+        if account.get("not_indexed"):
+            lines.append(f"  {account['not_indexed']} mails are not in the index yet")
+        omitted = account.get("left_out", {})
+        lines += [f"  left out: {count} {reason}" for reason, count in omitted.items()]
+    for requests in data["requests"]:
+        if states := ", ".join(f"{count} {state}" for state, count in requests["states"].items()):
+            lines.append(f"{requests['account']}: requests: {states}")
+    for job in data["jobs"]:
+        ended = f"ended {job['ended']:%H:%M:%S}" if job["ended"] else "runs, or was killed"
+        error = (job["outcome"] or {}).get("error", "")
+        lines.append(
+            f"{job['account']}: {job['kind']} of {job['started']:%Y-%m-%d %H:%M:%S} UTC, {ended}"
+            + (f", {error}" if error else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,231 @@
+"""The bytes of a draft, and of the note that stands beside a request (RFC 5322, RFC 2045).
+
+The same input gives the same bytes: a draft is composed once, stored, and recognised by them.
+Whatever comes from mail that others wrote, subjects, names and Message-IDs, is brought to one
+harmless line before it becomes part of a header.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from email.header import Header
+from email.utils import format_datetime, quote
+from typing import TYPE_CHECKING
+
+from connectors.mail import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from connectors.mime import Part
+
+MAX_SUBJECT = 250  # characters
+MAX_QUOTED = 100_000  # characters of the mail that is answered
+
+_ID_DIGITS = 40  # hex digits of a key in a Message-ID: 160 bits
+_OUR_ID = re.compile(rf"panza\.[0-9a-f]{{{_ID_DIGITS}}}@.*")
+_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+_SAFE_ID = re.compile(r"[!-;=?-~]+")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_PREFIX = re.compile(
+    # Marks of an answer or a forwarded mail, as clients of several languages set them.
+    r"\s*(?:re|aw|antw|sv|vs|odp|rép|ref|fwd?|wg|tr|vl|rv|enc|doorst)(?:\[\d+\]|\(\d+\))?\s*:",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a draft is composed of.
+
+    Attributes:
+        key: The request's key, hex digits; the draft's Message-ID comes from it.
+        date: For the Date field, aware.
+        sender: The owner, by the address that she writes this mail from.
+        to: Recipients, none of them the owner.
+        cc: More recipients, none of them the owner.
+        subject: The subject, complete.
+        body: What was written, LF line ends.
+        in_reply_to: Message-ID of the mail that is answered, "" for a new mail.
+        references: Message-IDs of the thread, oldest first, the answered mail's last.
+        quoted: The text that is answered, "" for none.
+        attribution: The line above it, for example "Stew wrote:".
+    """
+
+    key: str
+    date: datetime
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    subject: str
+    body: str
+    in_reply_to: str = ""
+    references: tuple[str, ...] = ()
+    quoted: str = ""
+    attribution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the owner is told about a request.
+
+    Attributes:
+        key: The note's own key, see `note_key`.
+        date: For the Date field, aware.
+        owner: Whom it is to and, since her own machine wrote it, from.
+        about: The request's Message-ID, "" if it has none.
+        title: Its subject.
+        text: What it says, LF line ends.
+    """
+
+    key: str
+    date: datetime
+    owner: Address
+    about: str
+    title: str
+    text: str
+
+
+def draft(letter: Letter) -> bytes:
+    """Return the draft as bytes with CRLF line ends: one text/plain part in UTF-8.
+
+    Paragraphs stay single lines, which every client wraps on screen and edits as paragraphs;
+    quoted-printable keeps the lines of the message itself short.
+    """
+    fields = [
+        ("Date", format_datetime(letter.date.replace(microsecond=0))),
+        ("From", _mailboxes([letter.sender])),
+        ("To", _mailboxes(letter.to)),
+        ("Cc", _mailboxes(letter.cc)),
+        ("Subject", _unstructured(letter.subject)),
+        ("Message-ID", f"<{message_id(letter.key, letter.sender.email)}>"),
+        ("In-Reply-To", _ids([letter.in_reply_to])),
+        ("References", _ids(letter.references)),
+        ("User-Agent", "Panza"),
+        ("X-Panza", "draft"),
+    ]
+    text = letter.body.strip()
+    if letter.quoted.strip():
+        text += "\n\n" + "\n".join(filter(None, (letter.attribution, _quote(letter.quoted))))
+    return _message(fields, text)
+
+
+def note(content: Note) -> bytes:
+    """Return a note as bytes with CRLF line ends.
+
+    It is marked twice, by ``X-Panza`` and by ``Auto-Submitted`` (RFC 3834), so that neither Panza
+    nor anybody's automatic reply takes it for a request or a letter.
+    """
+    owner = content.owner
+    fields = [
+        ("Date", format_datetime(content.date.replace(microsecond=0))),
+        ("From", _mailboxes([Address("Panza", owner.email)])),
+        ("To", _mailboxes([owner])),
+        ("Subject", _unstructured(content.title)),
+        ("Message-ID", f"<{message_id(content.key, owner.email)}>"),
+        ("In-Reply-To", _ids([content.about])),
+        ("References", _ids([content.about])),
+        ("Auto-Submitted", "auto-generated"),
+        ("User-Agent", "Panza"),
+        ("X-Panza", "note"),
+    ]
+    return _message(fields, content.text.strip())
+
+
+def note_key(key: str, text: str) -> str:
+    """Return the key of the note that says this about a request: the same words, the same key."""
+    return hashlib.sha256(f"note\n{key}\n{text}".encode()).hexdigest()
+
+
+def message_id(key: str, sender: str) -> str:
+    """Return the Message-ID for a key, without angle brackets, of the characters [a-z0-9.@] only.
+
+    Some servers search Message-IDs without regard to case or cut them at other characters.
+    """
+    domain = re.sub(r"[^a-z0-9.]", "", sender.rpartition("@")[2].lower()).strip(".")
+    return f"panza.{key[:_ID_DIGITS]}@{domain or 'invalid'}"
+
+
+def ours(message: Part) -> bool:
+    """Tell whether Panza wrote a message: a draft, or a note."""
+    return bool(message.get("x-panza")) or is_our_id(message.get("message-id").decode("latin-1"))
+
+
+def is_our_id(value: str) -> bool:
+    """Tell whether a Message-ID, with or without angle brackets, is one that Panza gave."""
+    return _OUR_ID.fullmatch(value.strip().strip("<>")) is not None
+
+
+def reply_subject(subject: str) -> str:
+    """Return the subject of an answer: one ``Re:``, whatever marks the original carries."""
+    plain = subject
+    while match := _PREFIX.match(plain):
+        plain = plain[match.end() :]
+    return f"Re: {plain.strip()}".strip()
+
+
+def mailable(email: str) -> str | None:
+    """Return an address as it may stand in a header without SMTPUTF8 (RFC 6531), else None."""
+    local_part, _, domain = email.rpartition("@")
+    try:
+        ascii_email = f"{local_part}@{domain.encode('idna').decode('ascii')}"
+    except ValueError:
+        return None
+    return ascii_email if _ADDRESS.fullmatch(ascii_email) else None
+
+
+def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
+    content = [
+        ("MIME-Version", "1.0"),
+        ("Content-Type", 'text/plain; charset="utf-8"'),
+        ("Content-Transfer-Encoding", "quoted-printable"),
+    ]
+    lines = [f"{name}: {value}" for name, value in (*fields, *content) if value]
+    header = "\r\n".join((*lines, "", "")).encode("ascii")
+    clean = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
+    body = f"{clean}\n".replace("\n", "\r\n").encode()
+    return header + binascii.b2a_qp(body, istext=True)
+
+
+def _unstructured(value: str) -> str:
+    line = _one_line(value)[:MAX_SUBJECT]
+    if line.isascii() and "=?" not in line:
+        return Header(line, "us-ascii", header_name="Subject").encode(linesep="\r\n")
+    return Header(line, "utf-8", header_name="Subject").encode(linesep="\r\n")
+
+
+def _mailboxes(addresses: Iterable[Address]) -> str:
+    return ",\r\n ".join(_mailbox(address) for address in addresses)
+
+
+def _mailbox(address: Address) -> str:
+    email = mailable(address.email)
+    if email is None:
+        raise ValueError("a recipient's address cannot stand in a header")
+    name = _one_line(address.name)[:MAX_SUBJECT]
+    if not name or name == email:
+        return email
+    if not name.isascii() or "=?" in name:
+        name = Header(name, "utf-8").encode(linesep="\r\n")
+    elif not _ATOM.fullmatch(name):
+        name = f'"{quote(name)}"'
+    return f"{name} <{email}>"
+
+
+def _ids(message_ids: Iterable[str]) -> str:
+    return "\r\n ".join(f"<{one}>" for one in message_ids if _SAFE_ID.fullmatch(one))
+
+
+def _quote(text: str) -> str:
+    shown = text.strip()[:MAX_QUOTED]
+    lines = [*shown.splitlines(), *(["[…]"] if len(text.strip()) > MAX_QUOTED else [])]
+    return "\n".join(f">{'' if not line or line.startswith('>') else ' '}{line}" for line in lines)
+
+
+def _one_line(value: str) -> str:
+    return " ".join(_CONTROL.sub(" ", value).split())

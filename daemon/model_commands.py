@@ -1,0 +1,222 @@
+"""The commands that need the language model: demo, train, write, evaluate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from email.utils import formataddr
+from typing import TYPE_CHECKING, Any
+
+from daemon import recipients
+from daemon.brief import Brief
+from daemon.cli import Outcome
+from daemon.commands import account_of
+from daemon.compose import reply_subject
+from daemon.errors import FAILED, DaemonError, UnknownMailError, UsageError, advice
+from daemon.progress import shown
+from daemon.runs import Runs
+from daemon.store import Store
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from connectors.mail import Address
+    from daemon.brief import Draft
+    from daemon.config import Config
+
+
+def demo(options: Namespace) -> Outcome:
+    """Do the whole main job on a sample mailbox."""
+    from daemon.demo import run
+
+    with shown() as progress:
+        result = run.run(options.dir, serve=options.serve, progress=progress)
+    return Outcome(result.data, result.text)
+
+
+def train(options: Namespace) -> Outcome:
+    """Train an adapter, judge it, and put it in use if it has proved itself."""
+    config, account, folder = account_of(options)
+    config = _overridden(config, options)
+    with Store(folder) as store, Runs(store.database, store.clock).recorded("train") as outcome:
+        from daemon import training
+
+        with shown() as progress:
+            trained = training.train(config, account, store, progress=progress)
+        outcome.update(asdict(trained))
+    lines = [
+        f"{trained.adapter} {trained.verdict}",
+        f"learned from {trained.examples} mails, judged by {trained.held_out}",
+        f"took {trained.seconds:.0f} s and {trained.peak_memory_bytes // 2**20} MiB of memory",
+        *_score_lines(trained.scores),
+        *(f"  left out: {count} {reason}" for reason, count in trained.left_out.items()),
+    ]
+    return Outcome(outcome, "\n".join(lines))
+
+
+def evaluate(options: Namespace) -> Outcome:
+    """Score an adapter on the hold-out, or on an mbox of the owner's."""
+    config, account, folder = account_of(options)
+    with Store(folder) as store, Runs(store.database, store.clock).recorded("evaluate") as outcome:
+        from daemon import training
+
+        with shown() as progress:
+            scored = training.evaluate(
+                config,
+                account,
+                store,
+                adapter=options.adapter,
+                mail=options.mail,
+                progress=progress,
+            )
+        outcome.update(asdict(scored))
+    return Outcome(outcome, "\n".join(_score_lines(scored.scores)))
+
+
+def write(options: Namespace) -> Outcome:
+    """Write one draft to standard output, or one for each line of a file."""
+    if (options.instruction is None) == (options.batch is None):
+        raise UsageError("expected an INSTRUCTION or --batch FILE.jsonl, one of the two")
+    config, account, folder = account_of(options)
+    with Store(folder, read_only=True) as store:
+        from daemon.writer import Writer
+
+        people = recipients.People(
+            one for one in store.correspondents() if one.email.casefold() not in account.addresses
+        )
+        if options.batch:
+            lines = _lines(options.batch)
+            writer = Writer(config, account, store)
+            return Outcome(None, exit_code=_write_batch(writer, lines, store, people))
+        asked = _Asked(options.instruction, options.to or "", options.reply_to or "", options.seed)
+        brief, notes = _brief(asked, store, people)
+        stream = None if options.json else _stream
+        draft = Writer(config, account, store).write(brief, stream)
+    if stream:
+        stream("\n")
+        return Outcome(None, notes=notes)
+    return Outcome(_draft(draft, brief), notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line, or a line of a batch, asks for."""
+
+    instruction: str
+    to: str = ""
+    reply_to: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        texts = (self.instruction, self.to, self.reply_to)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.seed, int):
+            raise UsageError("instruction, to and reply_to are texts, seed is a whole number")
+        if not self.instruction.strip():
+            raise UsageError("the instruction is empty")
+
+
+def _brief(asked: _Asked, store: Store, people: recipients.People) -> tuple[Brief, list[str]]:
+    """Return the writer's brief, and what the owner should know of it.
+
+    Raises:
+        UnknownMailError: The mail that is to be answered is not known.
+    """
+    subject, thread, before = "", "", store.clock()
+    answered: tuple[Address, ...] = ()
+    message_id = asked.reply_to.strip("<> ")
+    if message_id:
+        if answer := store.answer_to(message_id):
+            subject, thread, before, answered = (
+                answer.subject,
+                answer.answered,
+                answer.date,
+                answer.to,
+            )
+        elif own := store.find(message_id):
+            subject, thread, before, answered = own.subject, own.text, own.date, own.to
+        else:
+            raise UnknownMailError(message_id)
+        subject = reply_subject(subject)
+    if asked.to:
+        to = recipients.listed(asked.to, people)
+    elif answered:
+        to = recipients.Recipients(answered)
+    else:
+        to = recipients.addressees(asked.instruction, people)
+    brief = Brief(
+        instruction=asked.instruction,
+        to=to.found,
+        subject=subject,
+        thread=thread,
+        before=before,
+        in_reply_to=message_id,
+        seed=asked.seed,
+    )
+    return brief, list(to.reasons)
+
+
+def _write_batch(
+    writer: Any,  # noqa: ANN401 - daemon.writer.Writer, whose module is heavy
+    lines: list[str],
+    store: Store,
+    people: recipients.People,
+) -> int:
+    """Answer each line with a line; return the exit code."""
+    code = 0
+    for line in lines:
+        try:
+            brief, _ = _brief(_asked(line), store, people)
+            answer = _draft(writer.write(brief), brief)
+        except DaemonError as error:
+            answer, code = {"error": advice(error).message}, FAILED
+        _stream(json.dumps(answer, ensure_ascii=False) + "\n")
+    return code
+
+
+def _asked(line: str) -> _Asked:
+    try:
+        return _Asked(**json.loads(line))
+    except (ValueError, TypeError):
+        raise UsageError(
+            "expected a JSON object with instruction and perhaps to, reply_to, seed"
+        ) from None
+
+
+def _lines(batch: Path) -> list[str]:
+    try:
+        lines = batch.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{batch} is not UTF-8 at byte {error.start + 1}") from None
+    return [line for line in lines if line.strip()]
+
+
+def _draft(draft: Draft, brief: Brief) -> dict[str, Any]:
+    return {
+        "subject": draft.subject,
+        "body": draft.body,
+        "to": [formataddr((one.name, one.email)) for one in brief.to],
+        "adapter": draft.adapter,
+        "sources": [asdict(source) for source in draft.sources],
+    }
+
+
+def _stream(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _overridden(config: Config, options: Namespace) -> Config:
+    given = {name: getattr(options, name) for name in ("method", "emails", "epochs")}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    training = config.training.model_copy(update=chosen)
+    return config.model_copy(update={"training": training})
+
+
+def _score_lines(scores: dict[str, dict[str, float] | None]) -> Iterator[str]:
+    for column, score in scores.items():
+        if score is not None:
+            values = ", ".join(f"{name} {value:.2f}" for name, value in score.items())
+            yield f"  {column}: {values}"

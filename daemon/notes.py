@@ -1,0 +1,50 @@
+"""What Panza tells the owner about a request, as a short note beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from connectors.mail import Address
+from daemon import compose
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daemon.trust import Owner
+
+
+def no_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
+    """Return the note that says why there is no draft.
+
+    Args:
+        owner: Whom it is for.
+        key: The request's key.
+        about: The request's Message-ID, "" if it has none.
+        reason: Why, and what to do about it, in sentences.
+        date: When this is said.
+    """
+    text = (
+        f"Panza wrote no draft for this request.\n\n{reason}\n\n"
+        "To try again, send a corrected request, or move this one out of the folder and back in."
+    )
+    return _note(owner, key, about, ("Panza: no draft for this request", text), date)
+
+
+def open_recipients(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
+    """Return the note that says why a draft lacks a recipient; arguments as for `no_draft`."""
+    text = f"Your draft is in Drafts. Please complete its recipients.\n\n{reason}"
+    return _note(owner, key, about, ("Panza: your draft lacks a recipient", text), date)
+
+
+def _note(owner: Owner, key: str, about: str, words: tuple[str, str], date: datetime) -> bytes:
+    title, text = words
+    return compose.note(
+        compose.Note(
+            key=compose.note_key(key, text),
+            date=date,
+            owner=Address(owner.name, owner.addresses[0]),
+            about=about,
+            title=title,
+            text=text,
+        )
+    )

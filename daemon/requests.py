@@ -1,0 +1,260 @@
+"""From the folder "Panza requests" to drafts: each request becomes exactly one.
+
+Every step is entered in the journal before the next one is taken, so a crash at any moment costs
+nothing but time: the next call goes on from there. The journal decides, the flags on a request are
+a courtesy to its owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from connectors.base import CursorInvalidError, ReadOnlyError, RefusedError, Role
+from daemon import compose, delivery, notes
+from daemon.brief import Brief
+from daemon.errors import CONFIGURATION, TRY_LATER, DaemonError, advice
+from daemon.intake import Asked
+from daemon.journal import Journal, Kind, State
+from daemon.scan import Scanner
+from daemon.trust import Owner
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from connectors.base import Connector
+    from daemon.brief import Draft
+    from daemon.config import Account
+    from daemon.journal import Request
+    from daemon.store import Store
+
+MAX_WRITES = 3
+"""How often the writer is asked for one request."""
+
+MAX_APPENDS = 5
+"""How often a server may refuse a draft without saying why."""
+
+_LASTING_REFUSALS = {
+    "OVERQUOTA": "The mailbox is full. Delete something there first.",
+    "LIMIT": "The draft, or the folder Drafts, would exceed a limit of the server.",
+    "NOPERM": "The server gives Panza no right to write into the folder Drafts.",
+    "TRYCREATE": "There is no folder Drafts, and it could not be made.",
+}
+
+
+class Writer(Protocol):
+    """What writes drafts."""
+
+    def write(self, brief: Brief) -> Draft:
+        """Write one draft.
+
+        Raises:
+            DaemonError: It cannot be done; so does `TrainerError`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one look at the requests folder brought.
+
+    Attributes:
+        new: Requests that were not known before.
+        drafted: Requests whose draft is in Drafts since this look.
+        parked: Requests that were given up in this look, each with a reason.
+        waiting: Requests that something is left to do for.
+        refused: Messages in the folder that do not count.
+        swept: Superfluous copies that were removed.
+    """
+
+    new: int = 0
+    drafted: int = 0
+    parked: int = 0
+    waiting: int = 0
+    refused: int = 0
+    swept: int = 0
+
+
+def process(
+    account: Account,
+    connector: Connector,
+    store: Store,
+    writer: Writer,
+    clock: Callable[[], datetime],
+) -> Counts:
+    """Look at the requests folder once, and bring every request as far as it will go.
+
+    Safe to repeat and to interrupt anywhere. What a server refuses for one request does not hold
+    up the others; a connection that breaks ends the look.
+
+    Args:
+        account: Whose requests they are.
+        connector: Her mail; after an `UnreachableError` call again, on a new connection.
+        store: Her mails and the journal, open for writing.
+        writer: Writes the drafts.
+        clock: Tells the time, aware.
+
+    Raises:
+        ConnectorError: The mail cannot be reached, or a folder is missing.
+        DaemonError: The writer cannot work at all now; so does `TrainerError`.
+    """
+    return _Desk(account, connector, store, writer, clock).work()
+
+
+class _Desk:
+    def __init__(
+        self,
+        account: Account,
+        connector: Connector,
+        store: Store,
+        writer: Writer,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.owner = Owner(account.full_name, (account.address, *account.aliases))
+        self.connector = connector
+        self.writer = writer
+        self.clock = clock
+        self.journal = Journal(store.database, clock)
+        self.scanner = Scanner(self.owner, connector, store, clock)
+        self.ended = {State.DONE: 0, State.PARKED: 0}
+
+    def work(self) -> Counts:
+        self.connector.ensure(Role.REQUESTS)
+        self.connector.ensure(Role.DRAFTS)
+        swept = delivery.sweep(self.connector, self.journal)
+        new = self.scanner.scan()
+        for request in self.journal.unsettled():
+            self._drive(request)
+        return Counts(
+            new=new,
+            drafted=self.ended[State.DONE],
+            parked=self.ended[State.PARKED],
+            waiting=len(self.journal.unsettled()),
+            refused=sum(self.scanner.sightings.refusals().values()),
+            swept=swept,
+        )
+
+    def _drive(self, request: Request) -> None:
+        """Take one step after the other, until nothing is left to do or one has to wait."""
+        steps: dict[State, Callable[[Request], None]] = {
+            State.NEW: self._write,
+            State.GENERATED: self._append,
+            State.APPENDING: self._append,
+            State.APPENDED: self._mark,
+            State.MARKED: self._close,
+            State.PARKED: self._report,
+        }
+        current: Request | None = request
+        before = None
+        while current and not current.settled and current.state is not before:
+            before = current.state
+            steps[current.state](current)
+            current = self.journal.find(request.key)
+        if current and current.settled:
+            self.ended[current.state] += 1
+
+    def _write(self, request: Request) -> None:
+        # Counted first: a request that kills the process is not tried for ever.
+        attempts = self.journal.count_attempt(request.key)
+        if attempts > MAX_WRITES:
+            self._park(request, "Panza stopped whenever it tried.")
+            return
+        asked = Asked.from_json(request.asked)
+        try:
+            draft = self.writer.write(_brief(request.key, asked, attempts))
+        except (DaemonError, TrainerError) as error:
+            told = advice(error)
+            if told.exit_code in {TRY_LATER, CONFIGURATION}:
+                self.journal.discount_attempt(request.key)
+                raise
+            self._failed(request, attempts, told.message)
+            return
+        if draft.body.strip():
+            self._store(request, asked, draft)
+        else:
+            self._failed(request, attempts, "The model wrote nothing.")
+
+    def _failed(self, request: Request, attempts: int, reason: str) -> None:
+        if attempts < MAX_WRITES:
+            self.journal.postpone(request.key, reason)
+        else:
+            self._park(request, reason)
+
+    def _store(self, request: Request, asked: Asked, draft: Draft) -> None:
+        letter = compose.Letter(
+            key=request.key,
+            date=self.clock(),
+            sender=asked.sender,
+            to=asked.to,
+            cc=asked.cc,
+            subject=asked.subject or draft.subject,
+            body=draft.body,
+            in_reply_to=asked.in_reply_to,
+            references=asked.references,
+            quoted=asked.quoted,
+            attribution=asked.attribution,
+        )
+        reason, note = " ".join(asked.reasons), b""
+        if reason:
+            note = notes.open_recipients(
+                self.owner, request.key, request.message_id, reason, self.clock()
+            )
+        self.journal.generated(request.key, compose.draft(letter), reason, note)
+
+    def _append(self, request: Request) -> None:
+        for parcel in self.journal.parcels(request.key, Kind.DRAFT):
+            try:
+                delivery.deliver(self.connector, self.journal, parcel)
+            except RefusedError as error:
+                now = self.journal.find(request.key)
+                lasting = error.code in _LASTING_REFUSALS or parcel.attempts + 1 >= MAX_APPENDS
+                if lasting and now and now.state is State.GENERATED:
+                    reason = _LASTING_REFUSALS.get(error.code, f"{error}.")
+                    self._park(request, reason)
+                else:
+                    self.journal.postpone(request.key, str(error))
+
+    def _mark(self, request: Request) -> None:
+        self._flag(request, "\\Answered")
+        self.journal.marked(request.key)
+
+    def _close(self, request: Request) -> None:
+        self._deliver_notes(request)
+        self.journal.done(request.key)
+
+    def _report(self, request: Request) -> None:
+        self._deliver_notes(request)
+        self._flag(request, "\\Flagged")
+        self.journal.settled(request.key)
+
+    def _flag(self, request: Request, flag: str) -> None:
+        place = request.place
+        with contextlib.suppress(CursorInvalidError, ReadOnlyError, RefusedError):
+            self.connector.add_flags(
+                Role.REQUESTS, place.uid, [flag], uidvalidity=place.uidvalidity
+            )
+
+    def _deliver_notes(self, request: Request) -> None:
+        for parcel in self.journal.parcels(request.key, Kind.NOTE):
+            if parcel.state is not State.APPENDED:
+                # A full mailbox takes no note either; the status tells the reason.
+                with contextlib.suppress(RefusedError):
+                    delivery.deliver(self.connector, self.journal, parcel)
+
+    def _park(self, request: Request, reason: str) -> None:
+        note = notes.no_draft(self.owner, request.key, request.message_id, reason, self.clock())
+        self.journal.park(request.key, reason, note)
+
+
+def _brief(key: str, asked: Asked, attempts: int) -> Brief:
+    return Brief(
+        instruction=asked.instruction,
+        to=asked.to,
+        subject=asked.subject,
+        thread=asked.thread,
+        before=asked.written,
+        in_reply_to=asked.in_reply_to,
+        seed=int(key[:8], 16) + attempts - 1,
+    )

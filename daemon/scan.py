@@ -1,0 +1,200 @@
+"""The folder "Panza requests", read into the journal.
+
+Each message is judged once: it is entered as a request, or counted as refused, together with the
+cursor that moves past it. Only what bears the owner's name and may still be proven by its copy in
+Sent is looked at again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from connectors import mime
+from connectors.base import Cursor, FolderMissingError, MessageError, Role
+from connectors.raw import canonical, message_id
+from daemon.intake import Intake, UnclearError
+from daemon.journal import Journal, State
+from daemon.notes import no_draft
+from daemon.recipients import People
+from daemon.sightings import Sightings
+from daemon.trust import Owner, Standing, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from connectors.base import Connector, Message
+    from connectors.mime import Part
+    from daemon.sightings import Reading
+    from daemon.store import Store
+
+PROOF_WITHIN = timedelta(hours=1)
+"""How long a mail may precede its copy in Sent; clients store the copy after sending."""
+
+_RECENT = 2000  # UIDs at the end of Sent, where new copies arrive
+
+
+class Scanner:
+    """Reads the requests folder.
+
+    Args:
+        owner: Whose it is.
+        connector: Her mail.
+        store: Her mails and the journal.
+        clock: Tells the time, aware.
+    """
+
+    def __init__(
+        self, owner: Owner, connector: Connector, store: Store, clock: Callable[[], datetime]
+    ) -> None:
+        self.owner = owner
+        self.connector = connector
+        self.store = store
+        self.clock = clock
+        self.journal = Journal(store.database, clock)
+        self.sightings = Sightings(store.database, clock)
+        self.sent = _Sent(connector)
+        self.new = 0
+
+    def scan(self) -> int:
+        """Take in what is new, and what had no proof when it was last looked at.
+
+        Returns:
+            How many requests were not known before.
+        """
+        folder = self.connector.state(Role.REQUESTS)
+        uidvalidity = folder.uidvalidity
+        reading = self.sightings.reading(uidvalidity, folder.uidnext)
+        unproven = self.sightings.unproven(uidvalidity)
+        start = min([reading.cursor.uid, *(uid - 1 for uid in unproven)])
+        for message in self.connector.fetch(Role.REQUESTS, Cursor(uidvalidity, start)):
+            if message.uid > reading.cursor.uid or message.uid in unproven:
+                seen = unproven.pop(message.uid, None)
+                self._take(message, Cursor(uidvalidity, message.uid), reading, seen)
+        for uid in unproven:  # gone meanwhile
+            self.sightings.accept(Cursor(uidvalidity, uid))
+        return self.new
+
+    @cached_property
+    def _intake(self) -> Intake:
+        others = (a for a in self.store.correspondents() if not self.owner.receives_at(a.email))
+        return Intake(self.owner, People(others))
+
+    def _take(
+        self, message: Message, place: Cursor, reading: Reading, seen: datetime | None
+    ) -> None:
+        try:
+            part = mime.read(message.raw)
+            verdict = self._verdict(message, part, reading, seen)
+        except MessageError as error:
+            self._refuse(place, Verdict(Standing.REFUSED, f"it cannot be read: {error}"), seen)
+            return
+        if verdict.standing in {Standing.INSTRUCTION, Standing.ANSWER}:
+            self._enter(message, part, verdict.standing, place)
+        else:
+            self._refuse(place, verdict, seen)
+
+    def _verdict(
+        self, message: Message, part: Part, reading: Reading, seen: datetime | None
+    ) -> Verdict:
+        flags = {flag.lower() for flag in message.flags}
+        if "\\deleted" in flags:
+            return Verdict(Standing.REFUSED, "it is marked as deleted")
+        known = self.journal.find(request_key(message.raw)) is not None
+        if message.uid < reading.backlog and "\\answered" in flags and not known:
+            # A journal that starts anew, beside requests that an earlier one has seen through.
+            return Verdict(Standing.REFUSED, "it was answered before Panza first saw it")
+        return judge(part, self.owner, self.sent.recent if seen else self.sent.all)
+
+    def _refuse(self, place: Cursor, verdict: Verdict, seen: datetime | None) -> None:
+        with self.store.transaction():
+            self.sightings.advance(place)
+            if verdict.standing is Standing.OURS:
+                return
+            final = verdict.standing is Standing.REFUSED
+            late = seen is not None and self.clock() - seen >= PROOF_WITHIN
+            self.sightings.refuse(place, verdict.reason, final=final or late)
+
+    def _enter(self, message: Message, part: Part, standing: Standing, place: Cursor) -> None:
+        """Enter a request into the journal, unless it is there; park what cannot be understood."""
+        key = request_key(message.raw)
+        known = self.journal.find(key)
+        # Under the same UIDVALIDITY a new UID is a new filing: the owner wants another try.
+        again = (
+            known is not None
+            and known.state is State.PARKED
+            and known.settled
+            and known.place.uidvalidity == place.uidvalidity
+            and known.place.uid < place.uid
+        )
+        asked, reason = "", ""
+        if known is None or again:
+            asked, reason = self._understood(message, part, standing)
+        with self.store.transaction():
+            self.sightings.advance(place)
+            self.sightings.accept(place)
+            if known is None:
+                self.journal.open(key, message_id(message.raw), place, asked)
+                self.new += 1
+            else:
+                self.journal.relocate(key, place)
+                if again:
+                    self.journal.reopen(key, asked)
+            if reason:
+                name = message_id(message.raw)
+                note = no_draft(self.owner, key, name, reason, self.clock())
+                self.journal.park(key, reason, note)
+
+    def _understood(self, message: Message, part: Part, standing: Standing) -> tuple[str, str]:
+        """Return what is asked, as JSON, or why that cannot be told."""
+        try:
+            asked = self._intake.understand(part, standing, message.received, self.clock())
+        except UnclearError as error:
+            return "", str(error)
+        except MessageError as error:
+            return "", f"It cannot be read: {error}."
+        return asked.json(), ""
+
+
+class _Sent:
+    """The owner's Sent folder, looked into only for what bears her name without proof."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.connector = connector
+        self.message_ids: dict[int, dict[int, str]] = {}
+
+    def recent(self, wanted: str) -> list[bytes]:
+        """Return the messages of this Message-ID among the newest ones."""
+        return list(self._find(wanted, _RECENT))
+
+    def all(self, wanted: str) -> list[bytes]:
+        """Return all messages of this Message-ID."""
+        return self.recent(wanted) or list(self._find(wanted, None))
+
+    def _find(self, wanted: str, newest: int | None) -> Iterator[bytes]:
+        try:
+            folder = self.connector.state(Role.SENT)
+        except FolderMissingError:  # then nothing can be proven by it
+            return
+        first = 1 if newest is None else max(1, folder.uidnext - newest)
+        if first not in self.message_ids:
+            self.message_ids[first] = self.connector.message_ids(Role.SENT, first)
+        for uid, found in self.message_ids[first].items():
+            if found == wanted:
+                cursor = Cursor(folder.uidvalidity, uid - 1)
+                message = next(iter(self.connector.fetch(Role.SENT, cursor)), None)
+                if message and message.uid == uid:
+                    yield message.raw
+
+
+def request_key(raw: bytes) -> str:
+    """Return the key of a request: from its Message-ID, else from its canonical bytes.
+
+    Never from its UID: a request that is moved, copied or numbered anew is the same request.
+    """
+    name = message_id(raw)
+    content = b"message-id\n" + name.encode() if name else b"message\n" + canonical(raw)
+    return hashlib.sha256(content).hexdigest()

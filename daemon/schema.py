@@ -1,0 +1,91 @@
+"""The tables of ``panza.db``, as a list of migrations.
+
+A migration that was released is never changed; what comes later is another one at the end.
+"""
+
+from __future__ import annotations
+
+from daemon import journal
+
+_MAIL = """
+-- What is known of the whole store, for example for whose addresses it was read.
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- The mails that the owner sent; key is the hash of the content, date is Unix time in seconds.
+CREATE TABLE mails (
+  id INTEGER PRIMARY KEY,
+  key TEXT NOT NULL UNIQUE,
+  message_id TEXT NOT NULL,
+  sender TEXT NOT NULL,
+  date INTEGER NOT NULL,
+  recipients TEXT NOT NULL,
+  copies TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  text TEXT NOT NULL,
+  answered TEXT NOT NULL,
+  in_reply_to TEXT NOT NULL,
+  thread TEXT NOT NULL,
+  language TEXT NOT NULL
+) STRICT;
+CREATE INDEX mails_message_id ON mails (message_id);
+CREATE INDEX mails_date ON mails (date);
+
+-- Every message that was read, and why it was left out; reason is '' where it was kept.
+CREATE TABLE seen (
+  source TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  key TEXT NOT NULL,
+  PRIMARY KEY (source, uidvalidity, uid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_key ON seen (key);
+
+-- How far each folder was read, and how many messages it had when it was last looked at.
+CREATE TABLE folders (
+  source TEXT NOT NULL,
+  role TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  checked INTEGER NOT NULL,
+  PRIMARY KEY (source, role)
+) STRICT, WITHOUT ROWID;
+
+-- The instruction that could have produced a mail, by all that it was made from.
+CREATE TABLE instructions (
+  key TEXT NOT NULL,
+  prompt_version TEXT NOT NULL,
+  model_hash TEXT NOT NULL,
+  text TEXT NOT NULL,
+  source TEXT NOT NULL,
+  PRIMARY KEY (key, prompt_version, model_hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE runs (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  started INTEGER NOT NULL,
+  ended INTEGER,
+  outcome TEXT
+) STRICT;
+
+-- Full text over the table above; the triggers keep both in step.
+CREATE VIRTUAL TABLE words USING fts5 (
+  subject, text, content='mails', content_rowid='id', tokenize='unicode61 remove_diacritics 2'
+);
+-- One row for each mail of the same id: its vector, and the signs of the vector to search by.
+CREATE VIRTUAL TABLE embeddings USING vec0 (
+  id INTEGER PRIMARY KEY, date INTEGER, bits BIT[384], +vector BLOB
+);
+CREATE TRIGGER mails_inserted AFTER INSERT ON mails BEGIN
+  INSERT INTO words (rowid, subject, text) VALUES (new.id, new.subject, new.text);
+END;
+CREATE TRIGGER mails_deleted AFTER DELETE ON mails BEGIN
+  INSERT INTO words (words, rowid, subject, text)
+    VALUES ('delete', old.id, old.subject, old.text);
+  DELETE FROM embeddings WHERE id = old.id;
+END;
+"""
+
+MIGRATIONS = (_MAIL + journal.SCHEMA,)

@@ -1,0 +1,219 @@
+"""One training: corpus, playback, fine-tuning, evaluation, promotion."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from daemon.material import Material, own_mails
+from daemon.playback import play_back
+from daemon.retrieval import Retrieval
+from trainer import base_model, embedding
+from trainer.adapters import Manifest, Registry
+from trainer.corpus import split, usable
+from trainer.evaluation import perplexity
+from trainer.finetune import FinetuneSettings, finetune
+from trainer.rosa import RosaConfig, load_rosa_model
+
+if TYPE_CHECKING:
+    from daemon.config import Account, Config, Training
+    from daemon.progress import Progress
+    from daemon.store import Store
+    from trainer.base_model import LanguageModel
+    from trainer.examples import Example
+
+FEW_SHOT = 5
+_CHECKPOINT = "training.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training came to; the fields are those of ``panza train --json``.
+
+    Attributes:
+        adapter: The id of the new adapter.
+        promoted: Whether it is in use now.
+        verdict: Why, or why not.
+        examples: How many mails it learned from.
+        held_out: How many it was judged by.
+        left_out: How many mails were not used, by reason.
+        instructions: How many instructions came from the model, how many from the mail's words.
+        seconds: How long all of it took.
+        peak_memory_bytes: The most memory that was held, on the GPU where there is one.
+        scores: Perplexity by column: base, few_shot, current, candidate.
+    """
+
+    adapter: str
+    promoted: bool
+    verdict: str
+    examples: int
+    held_out: int
+    left_out: dict[str, int]
+    instructions: dict[str, int]
+    seconds: float
+    peak_memory_bytes: int
+    scores: dict[str, dict[str, float] | None]
+
+
+def adapters_folder(config: Config, account: Account) -> Registry:
+    """Return the account's adapter registry."""
+    return Registry(config.folder(account) / "adapters")
+
+
+def train(
+    config: Config, account: Account, store: Store, *, progress: Progress, seed: int = 0
+) -> Trained:
+    """Train an adapter on the owner's mails, and put it in use if it has proved itself.
+
+    Interrupted anywhere and called again, it goes on where it was: instructions and embeddings
+    are kept as they are made, and the fine-tuning has a checkpoint.
+
+    Raises:
+        trainer.errors.TrainerError: Too few mails, no model, a loss that is not a number.
+        daemon.errors.StoreError: The store cannot be read or written.
+        OSError: The adapter cannot be written.
+    """
+    started = time.monotonic()
+    registry = adapters_folder(config, account)
+    mails, left_out = usable(own_mails(store.mails()), newest=config.training.emails)
+    parts = split(mails)
+    retrieval = Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
+    retrieval.index(progress)
+    progress("loading the base model", 0, None)
+    lm = base_model.load(
+        config.model.name,
+        cache=config.cache,
+        precision=config.model.precision,
+        device=config.model.device,
+    )
+    played = play_back(store, lm, [*parts.train, *parts.held_out], progress)
+    material = Material(
+        config=config,
+        account=account,
+        lm=lm,
+        retrieval=retrieval,
+        instructions={key: one.text for key, one in played.items()},
+        hidden=frozenset(mail.key for mail in parts.held_out),
+    )
+    held_out = material.examples(parts.held_out, config.retrieval.emails)
+    scores: dict[str, dict[str, float] | None] = {
+        "base": _score(lm, "base model", material.examples(parts.held_out, 0), progress),
+        "few_shot": _score(
+            lm, "base model with five mails", material.examples(parts.held_out, FEW_SHOT), progress
+        ),
+        "current": _current(lm, registry, held_out, progress),
+    }
+    settings = finetune_settings(config.training, seed)
+    checkpoint = registry.folder / _CHECKPOINT
+    registry.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    done = finetune(
+        lm,
+        material.training_examples(parts.train, seed),
+        settings,
+        checkpoint=checkpoint,
+        progress=lambda step, total: progress("fine-tuning", step, total),
+    )
+    scores["candidate"] = _score(lm, "candidate", held_out, progress)
+    better, verdict = judge(scores)
+    counts = {
+        "examples": len(parts.train),
+        "held_out": len(parts.held_out),
+        "left_out": dict(left_out),
+        "instructions": dict(Counter(one.source for one in played.values())),
+    }
+    manifest = registry.add(
+        Manifest(
+            id=registry.new_id(store.clock(), config.training.method),
+            created=store.clock().isoformat(timespec="seconds"),
+            base=lm.name,
+            base_hash=lm.hash,
+            method=config.training.method,
+            counts=counts,
+            settings=asdict(settings),
+            scores=scores,
+            verdict=verdict,
+        ),
+        done.rosa.save,
+    )
+    checkpoint.unlink(missing_ok=True)
+    if better:
+        registry.promote(manifest.id)
+    return Trained(
+        adapter=manifest.id,
+        promoted=better,
+        verdict=verdict,
+        seconds=round(time.monotonic() - started, 1),
+        peak_memory_bytes=_peak_memory(lm),
+        scores=scores,
+        **counts,
+    )
+
+
+def finetune_settings(training: Training, seed: int = 0) -> FinetuneSettings:
+    """Return the trainer's settings for those of panza.yaml.
+
+    ``lora`` is RoSA without the sparse part; ``full`` is RoSA whose sparse part is everything.
+    """
+    shape = training.rosa.model_dump()
+    if training.method == "lora":
+        shape["density"] = 0.0
+    elif training.method == "full":
+        shape |= {"rank": 0, "density": 1.0}
+    return FinetuneSettings(rosa=RosaConfig(**shape), epochs=training.epochs, seed=seed)
+
+
+def judge(scores: dict[str, dict[str, float] | None]) -> tuple[bool, str]:
+    """Decide on a candidate: it goes into use only if it beats every other column.
+
+    Returns:
+        Whether it does, and the reason in a sentence.
+    """
+    candidate = scores["candidate"]
+    if candidate is None:
+        raise ValueError("a candidate without scores cannot be judged")
+    names = {
+        "base": "the base model",
+        "few_shot": "the base model with five mails in the prompt",
+        "current": "the adapter in use",
+    }
+    for column, name in names.items():
+        other = scores[column]
+        if other is not None and candidate["perplexity"] >= other["perplexity"]:
+            return False, (
+                f"kept aside: its perplexity {candidate['perplexity']:.2f} is not below "
+                f"{other['perplexity']:.2f} of {name}"
+            )
+    return True, "in use: its perplexity is the lowest of all columns"
+
+
+def _score(
+    lm: LanguageModel, name: str, examples: list[Example], progress: Progress
+) -> dict[str, float]:
+    value = perplexity(
+        lm, examples, lambda done, total: progress(f"scoring the {name}", done, total)
+    )
+    return {"perplexity": round(value, 4)}
+
+
+def _current(
+    lm: LanguageModel, registry: Registry, examples: list[Example], progress: Progress
+) -> dict[str, float] | None:
+    current = registry.current()
+    if current is None or registry.manifest(current).base_hash != lm.hash:
+        return None
+    rosa = load_rosa_model(lm.model, registry.weights(current, base_hash=lm.hash))
+    try:
+        return _score(lm, "adapter in use", examples, progress)
+    finally:
+        rosa.unload()
+
+
+def _peak_memory(lm: LanguageModel) -> int:
+    if lm.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(lm.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

