@@ -65,8 +65,8 @@ def codec(label: str) -> str | None:
         name = f"cp{page[1]}"
     try:
         found = codecs.lookup(name).name
-        b"".decode(found)  # refuses Python's codecs that make no text, such as zlib
-    except (LookupError, ValueError):
+        b"a".decode(found, "replace")
+    except (LookupError, ValueError):  # no such codec, or one that makes no text, such as zlib
         return None
     return None if found in _REFUSED else found
 

@@ -104,7 +104,7 @@ def automatic(message: Part) -> bool:
         or _keyword(message.get("precedence")) in {"bulk", "list", "junk", "auto_reply"}
         or any(True for name in _ROBOT_FIELDS for _ in message.all(name))
         or message.get("return-path") == b"<>"
-        or message.content_type == "multipart/report"
+        or _keyword(message.get("content-type")) == "multipart/report"
         or bool(sender and _ROBOT.match(sender[0][1]))
         or any(_calendar_answer(part) for part in message.walk())
     )

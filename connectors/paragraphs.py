@@ -28,6 +28,7 @@ _OPENING = "(\"'“„«‘"  # stands before the word that tells how a line goe
 _STOP = re.compile(
     r"(?:[.!?:;…。！？][\"'”’)\]]*|[:;8=]['-]?[()DPp|/]|[\u2600-\u27bf\U0001f000-\U0001faff])\s*$"
 )
+_GOES_ON = re.compile(r"\s[^\W\d_A-ZÀ-Þ]\w*$")  # a small word, with nothing behind it
 _DOUBLE_SPACE = re.compile(r"(?<=[^\s.!?:])  (?=[^\s])")
 _UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")  # scripts without spaces
 
@@ -93,20 +94,20 @@ def _joined(block: list[str], width: int) -> list[str]:
 
 def _continues(line: str, following: str, width: int, *, last: bool) -> bool:
     """Tell whether the break between two lines was made to fit a width."""
-    if _stands_alone(line, following):
-        return False
-    if closings.is_closing(following):
+    if _stands_alone(line, following) or closings.is_closing(following):
         return False
     if last and line.endswith((",", "，")) and closings.is_name(following):
         return False  # "… and my very best regards,", and the name below
     first = following.split(maxsplit=1)[0].lstrip(_OPENING)
-    stops = bool(_STOP.search(line))
-    if not stops and len(line) >= _SENTENCE and first[:1].islower():
-        return True
-    if not width:
-        return not stops and len(line) in _USUAL
+    if not _STOP.search(line):
+        if not width and len(line) in _USUAL:
+            return True
+        goes_on = first[:1].islower() or (width and _GOES_ON.search(line))
+        if len(line) >= _SENTENCE and goes_on:
+            return True
     # The next word did not fit, as far as the widest line shows where the edge was.
-    return _NARROWEST <= len(line) <= _WIDEST and len(line) + 1 + len(first) > width
+    full = _NARROWEST <= len(line) <= _WIDEST and len(line) + 1 + len(first) > width
+    return bool(width) and full
 
 
 def _stands_alone(line: str, following: str) -> bool:

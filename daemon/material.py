@@ -1,4 +1,4 @@
-"""From stored mails to what the trainer takes: the owner's mails, what each was asked by, tokens."""
+"""From stored mails to what the trainer takes: instructions, prompts, tokens."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connectors.signatures import learn
+from daemon import store as stores
+from daemon.retrieval import Retrieval
+from trainer import base_model, embedding, generate
 from trainer.corpus import SentMail, first_names
 from trainer.examples import Example, example
+from trainer.playback import Instruction, Playback, Source
 from trainer.prompt import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from connectors.mail import Mail
     from daemon.config import Account, Config
-    from daemon.retrieval import Retrieval
-    from daemon.store import StoredMail
+    from daemon.progress import Progress
+    from daemon.store import Store, StoredMail
     from trainer.base_model import LanguageModel
 
 MAX_TOKENS = 1024  # of one example; a longer mail is cut
+SHARE_WITH_RETRIEVAL = 0.4  # of the training prompts show earlier mails
 
 
-def own_mails(stored: Sequence[StoredMail]) -> list[SentMail]:
+def own_mails(stored: Sequence[StoredMail | Mail]) -> list[SentMail]:
     """Return the mails as the trainer knows them, the owner's own signature block taken off."""
     signatures = learn([mail.text for mail in stored])
     return [
         SentMail(
-            key=mail.key,
+            key=mail.key if isinstance(mail, stores.StoredMail) else mail.content_hash,
             date=mail.date,
             to=tuple(one.name or one.email.partition("@")[0] for one in mail.to),
             subject=mail.subject,
@@ -37,6 +43,63 @@ def own_mails(stored: Sequence[StoredMail]) -> list[SentMail]:
         )
         for mail in stored
     ]
+
+
+def load_base(config: Config) -> LanguageModel:
+    """Return the configured base model.
+
+    Raises:
+        trainer.errors.ModelMissingError: It is not on this machine.
+    """
+    chosen = config.model
+    return base_model.load(
+        chosen.name, cache=config.cache, precision=chosen.precision, device=chosen.device
+    )
+
+
+def open_index(config: Config, store: Store) -> Retrieval:
+    """Return the index of the owner's mails.
+
+    Raises:
+        trainer.errors.ModelMissingError: The embedding model is not on this machine.
+    """
+    return Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
+
+
+def play_back(
+    store: Store, lm: LanguageModel, mails: Sequence[SentMail], progress: Progress
+) -> dict[str, Instruction]:
+    """Return the instruction that could have produced each mail, by the mail's key.
+
+    Each is made once and kept in the store.
+    """
+    playback = Playback(
+        _Kept(store),
+        lambda conversations, most: generate.complete(lm, conversations, most),
+        lm.hash,
+    )
+    return playback.instructions(
+        mails, lambda done, total: progress("writing instructions", done, total)
+    )
+
+
+class _Kept:
+    """The store as playback's cache."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: str, version: str) -> Instruction | None:
+        found = self._store.instruction(key, version)
+        return Instruction(found.text, _source(found.source)) if found else None
+
+    def put(self, version: str, made: Mapping[str, Instruction]) -> None:
+        kept = {key: stores.Instruction(one.text, one.source) for key, one in made.items()}
+        self._store.save_instructions(version, kept)
+
+
+def _source(name: str) -> Source:
+    return "model" if name == "model" else "extractive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +149,7 @@ class Material:
         A share of the prompts shows earlier mails and the others show none, so that the model
         learns to use them and to do without (RAFT, Zhang et al., arXiv 2403.10131).
         """
-        most, share = self.config.retrieval.emails, _SHARE_WITH_RETRIEVAL
+        most, share = self.config.retrieval.emails, SHARE_WITH_RETRIEVAL
         chosen = []
         for mail in mails:
             dice = random.Random(f"{seed}{mail.key}")
@@ -104,6 +167,3 @@ class Material:
             end=int(self.lm.tokenizer.eos_token_id),
             limit=min(MAX_TOKENS, self.lm.context_length),
         )
-
-
-_SHARE_WITH_RETRIEVAL = 0.4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from email.utils import formataddr
 from typing import TYPE_CHECKING, Any
@@ -32,9 +34,18 @@ def demo(options: Namespace) -> Outcome:
     """Do the whole main job on a sample mailbox."""
     from daemon.demo import run
 
-    with shown() as progress:
-        result = run.run(options.dir, serve=options.serve, progress=progress)
-    return Outcome(result.data, result.text)
+    with ExitStack() as stack:
+        with shown() as progress:
+            shown_now = run.demonstrated(options.dir, progress=progress)
+            result = stack.enter_context(shown_now)
+        if not options.serve:
+            return Outcome(result.data, result.text)
+        if not options.json:
+            _stream(f"{result.text}\n")
+        sys.stderr.write(f"{result.access}\n")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return Outcome(result.data if options.json else None)
 
 
 def train(options: Namespace) -> Outcome:
@@ -61,10 +72,10 @@ def evaluate(options: Namespace) -> Outcome:
     """Score an adapter on the hold-out, or on an mbox of the owner's."""
     config, account, folder = account_of(options)
     with Store(folder) as store, Runs(store.database, store.clock).recorded("evaluate") as outcome:
-        from daemon import training
+        from daemon import evaluating
 
         with shown() as progress:
-            scored = training.evaluate(
+            scored = evaluating.evaluate(
                 config,
                 account,
                 store,
@@ -73,7 +84,8 @@ def evaluate(options: Namespace) -> Outcome:
                 progress=progress,
             )
         outcome.update(asdict(scored))
-    return Outcome(outcome, "\n".join(_score_lines(scored.scores)))
+    heading = f"adapter {scored.adapter}, judged by {scored.mails} mails"
+    return Outcome(outcome, "\n".join([heading, *_score_lines(scored.scores)]))
 
 
 def write(options: Namespace) -> Outcome:

@@ -52,14 +52,13 @@ CREATE TABLE folders (
   PRIMARY KEY (source, role)
 ) STRICT, WITHOUT ROWID;
 
--- The instruction that could have produced a mail, by all that it was made from.
+-- The instruction that could have produced a mail; version stands for prompt, rules and model.
 CREATE TABLE instructions (
   key TEXT NOT NULL,
-  prompt_version TEXT NOT NULL,
-  model_hash TEXT NOT NULL,
+  version TEXT NOT NULL,
   text TEXT NOT NULL,
   source TEXT NOT NULL,
-  PRIMARY KEY (key, prompt_version, model_hash)
+  PRIMARY KEY (key, version)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE runs (

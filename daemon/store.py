@@ -268,24 +268,20 @@ class Store:
 
     # Instructions
 
-    def instructions(self, prompt_version: str, model_hash: str) -> dict[str, Instruction]:
-        """Return the instructions made by one prompt and one model, by the mail's key."""
-        rows = self.database.rows(
-            "SELECT key, text, source FROM instructions "
-            "WHERE prompt_version = ? AND model_hash = ?",
-            (prompt_version, model_hash),
+    def instruction(self, key: str, version: str) -> Instruction | None:
+        """Return the instruction that a version of playback made for a mail, if it did."""
+        row = self.database.row(
+            "SELECT text, source FROM instructions WHERE key = ? AND version = ?", (key, version)
         )
-        return {key: Instruction(text, source) for key, text, source in rows}
+        return Instruction(*row) if row else None
 
-    def save_instructions(
-        self, prompt_version: str, model_hash: str, made: Mapping[str, Instruction]
-    ) -> None:
-        """Keep instructions, by the mail's key."""
+    def save_instructions(self, version: str, made: Mapping[str, Instruction]) -> None:
+        """Keep what a version of playback made, by the mail's key: all or nothing of it."""
         with self.transaction():
-            for key, instruction in made.items():
+            for key, one in made.items():
                 self.database.execute(
-                    "INSERT OR REPLACE INTO instructions VALUES (?, ?, ?, ?, ?)",
-                    (key, prompt_version, model_hash, instruction.text, instruction.source),
+                    "INSERT OR REPLACE INTO instructions VALUES (?, ?, ?, ?)",
+                    (key, version, one.text, one.source),
                 )
 
     def _count(self, sql: str) -> int:

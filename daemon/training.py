@@ -6,14 +6,11 @@ import resource
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from daemon.material import Material, own_mails
-from daemon.playback import play_back
-from daemon.retrieval import Retrieval
-from trainer import base_model, embedding
+from daemon.material import Material, load_base, open_index, own_mails, play_back
 from trainer.adapters import Manifest, Registry
 from trainer.corpus import split, usable
 from trainer.evaluation import perplexity
@@ -82,15 +79,10 @@ def train(
     registry = adapters_folder(config, account)
     mails, left_out = usable(own_mails(store.mails()), newest=config.training.emails)
     parts = split(mails)
-    retrieval = Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
+    retrieval = open_index(config, store)
     retrieval.index(progress)
     progress("loading the base model", 0, None)
-    lm = base_model.load(
-        config.model.name,
-        cache=config.cache,
-        precision=config.model.precision,
-        device=config.model.device,
-    )
+    lm = load_base(config)
     played = play_back(store, lm, [*parts.train, *parts.held_out], progress)
     material = Material(
         config=config,

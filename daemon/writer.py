@@ -6,14 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from daemon.brief import Draft, Source
-from trainer import base_model, embedding
+from daemon.material import load_base, open_index
+from daemon.training import adapters_folder
 from trainer.corpus import first_names
 from trainer.generate import Sampling, write
 from trainer.prompt import Ask
 from trainer.rosa import load_rosa_model
-
-from daemon.retrieval import Retrieval
-from daemon.training import adapters_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,13 +43,8 @@ class Writer:
         self, config: Config, account: Account, store: Store, *, adapter: str = "current"
     ) -> None:
         self._config, self._account, self._store = config, account, store
-        self._retrieval = Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
-        self.lm = base_model.load(
-            config.model.name,
-            cache=config.cache,
-            precision=config.model.precision,
-            device=config.model.device,
-        )
+        self._retrieval = open_index(config, store)
+        self.lm = load_base(config)
         registry = adapters_folder(config, account)
         chosen = registry.current() if adapter == "current" else adapter
         self.adapter = chosen or BASE

@@ -212,6 +212,7 @@ class CuttingProxy:
 
     def close(self) -> None:
         """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for one
         self._listener.close()
 
     def _accept(self) -> None:

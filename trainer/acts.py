@@ -64,7 +64,8 @@ def _act(clause: str) -> Act | None:
     text = text.rstrip("?")
     for start, subject in _SUBJECTLESS:
         text = start.sub(subject, text)
-    return Act("tell", _tidy(third(text)))
+    said = _tidy(third(text))
+    return Act("tell", said) if said else None
 
 
 # --- the rules --------------------------------------------------------------------------------
@@ -78,7 +79,8 @@ _PLEASANTRY = re.compile(
     r"|any comments|how are you|how is it going|(?:i )?trust (?:you|this)|in advance|i see$"
     r"|that(?:'s| is) (?:great|nice|lovely)$|great$|nice$|good$|ok(?:ay)?$|alright$|warm(?:ly|est)?"
     r"|(?:have|enjoy) (?:a|the|your) \w+ (?:day|week|evening|trip)|all the best|see you|talk soon"
-    r"|best(?: regards| wishes)?$|kind regards$|sincerely$|cheers$|i'd appreciate it|(?:i'll|will) do$)"
+    r"|best(?: regards| wishes)?$|kind regards$|sincerely$|cheers$|i'd appreciate it"
+    r"|(?:i'll|will) do$)"
 )
 _EMPTY = re.compile(r"(?i)^(?:(?:to|we|i) do (?:that|so|this|it)|to|if|for|about)$")
 _COURTESY = re.compile(
@@ -95,10 +97,11 @@ _KIND = (
     r"(?:this is )?(?:a |an |another |one )?(?:gentle |kind |quick |friendly |small |short |last )*"
 )
 _YOU_COULD = r"you(?:'d be able to| could| can| would| might)"
+_NOT_NEWS = r"(?!hear|see|have|learn|read)"
 _GLAD = r"(?:more than )?(?:happy|glad|delighted|pleased)"
 _ORDERS = (
-    r"(?:keep|use|see|check|call|bring|send|take|look|try|make sure|remember|wait|join|add|write|tell"
-    r"|read|say|ask|pick|come|put|leave|text|ring|email|drop|wear|eat|buy)"
+    r"(?:keep|use|see|check|call|bring|send|take|look|try|make sure|remember|wait|join|add|write"
+    r"|tell|read|say|ask|pick|come|put|leave|text|ring|email|drop|wear|eat|buy)"
 )
 _OPEN = r"(?:what|which|who|whom|when|where|why|how|whether)"
 _HAS_VERB = re.compile(r"(?i)\b(?:is|are|was|were|has|have|had|will|would|can|could|should)\b|'\w")
@@ -133,7 +136,7 @@ def _wished(match: re.Match[str]) -> str:
 
 
 def _yes_or_no(match: re.Match[str]) -> str:
-    """Put a yes/no question as "if ...": are you in -> if they are in, do you have -> if they have."""
+    """Put a yes/no question as "if ...": do you have -> if they have."""
     auxiliary, subject, rest = match.group(1).casefold(), match.group(2), match.group(3)
     if auxiliary == "do":
         return f"if {subject} {rest}"
@@ -143,11 +146,26 @@ def _yes_or_no(match: re.Match[str]) -> str:
     return f"if {subject} {auxiliary} {rest}"
 
 
-_PAST = dict(
-    pair.split(":")
-    for pair in "get:got see:saw send:sent have:had make:made find:found go:went come:came write:wrote "
-    "meet:met hear:heard take:took think:thought know:knew do:did give:gave speak:spoke buy:bought".split()
-)
+_PAST = {
+    "get": "got",
+    "see": "saw",
+    "send": "sent",
+    "have": "had",
+    "make": "made",
+    "find": "found",
+    "go": "went",
+    "come": "came",
+    "write": "wrote",
+    "meet": "met",
+    "hear": "heard",
+    "take": "took",
+    "think": "thought",
+    "know": "knew",
+    "do": "did",
+    "give": "gave",
+    "speak": "spoke",
+    "buy": "bought",
+}
 
 
 def _past(match: re.Match[str]) -> str:
@@ -171,23 +189,29 @@ def _works(match: re.Match[str]) -> str:
 
 def _any_question(match: re.Match[str]) -> str:
     content = match.group(1)
+    if re.match(rf"(?i)(?:{_AUXILIARY}|did)\b", content):
+        return f"this: {content}"
     return f"if {content}" if _HAS_VERB.search(content) else f"about {content}"
 
 
 # Pattern of the whole clause, verb, content (a template of the match or a function of it), weight.
 _TABLE: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], int], ...] = (
     # courtesy
-    (rf"{_THANKS},? (for (?:(?:the|your) )?(?:e?-?mails?|message|reply|getting in touch|note))", "thank", r"\1", 0),
+    (rf"{_THANKS},? (for (?:(?:the|your) )?(?:e?-?mails?|message|reply|getting in touch|note))",
+     "thank", r"\1", 0),
     (rf"{_THANKS},? (for .+)", "thank", r"\1", 1),
     (rf"{_THANKS}(?: (?-i:[A-Z])\w+)?", "thank", "", 1),
-    (r"(?:yes|sure|yep|of course|absolutely)(?:,? (?:sure|please|of course))?", "tell", "yes", 1),
-    (r"no", "tell", "no", 1),
-    (r"(?:(?:that|it|this) )?(sounds|looks) (good|great|perfect|fine|nice|lovely)", "tell", r"it \1 \2", 1),
+    (r"(?:yes|sure|yep|of course|absolutely)(?:,? (?:sure|please|of course))?", "tell", "yes", 2),
+    (r"no", "tell", "no", 2),
+    (r"(?:(?:that|it|this) )?(sounds|looks) (good|great|perfect|fine|nice|lovely)",
+     "tell", r"it \1 \2", 1),
     (r"(?:i'm |we're )?sorry (?:for|about) (.+)", "apologise", r"for \1", 1),
     (r"(?:my |our )?apologies for (.+)", "apologise", r"for \1", 1),
     (r"(?:my |our )?apolog(?:ies|y)|(?:i'm )?sorry", "apologise", "", 1),
-    (r"congrat(?:ulation)?s(?: to you)?(?: on (.+))?", "congratulate", lambda m: f"on {m[1]}" if m[1] else "", 2),
-    (r"about ([^,]+), (?:i |we )?(?:(?:want|would like|'d like) to )?(?:propose|suggest) (.+)", "suggest", r"\2 for \1", 3),
+    (r"congrat(?:ulation)?s(?: to you)?(?: on (.+))?",
+     "congratulate", lambda m: f"on {m[1]}" if m[1] else "", 2),
+    (r"about ([^,]+), (?:i |we )?(?:(?:want|would like|'d like) to )?(?:propose|suggest) (.+)",
+     "suggest", r"\2 for \1", 3),
     (r"(about [^,]+)", "write", r"\1", 1),
     # reminders, things sent, confirmations
     (rf"{_KIND}reminder (?:about|of|for) (.+)", "remind", r"about \1", 3),
@@ -197,22 +221,25 @@ _TABLE: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], int], ...] =
     (r"(?:please )?(?:find|see) them attached", "send", "the attachments", 3),
     (r"(?:please )?(?:find|see) it attached", "send", "the attachment", 3),
     (r"(?:please )?(?:find|see) (?:the |my )?(.+?) attached", "send", r"the \1 attached", 3),
-    (r"(?:(?:please )?(?:find|see) attached|attached (?:is|are|please find)) (.+)", "send", r"\1", 3),
+    (r"(?:(?:please )?(?:find|see) attached|attached (?:is|are|please find)) (.+)",
+     "send", r"\1", 3),
     (r"(?:i(?:'ve| have)? |we )?(?:attach(?:ed)?|am attaching) (.+)", "send", r"\1", 3),
     (r"(?:i |we )?(?:can |hereby )*confirm(?: that)? (.+)", "confirm", r"\1", 3),
     # requests
-    (rf"(?:(?:could|can|would|will) you )?{_PLEASE}(?:let (?:me|us) know|tell (?:me|us)) (.+)", "ask", _asked, 3),
+    (rf"(?:(?:could|can|would|will) you )?{_PLEASE}(?:let (?:me|us) know|tell (?:me|us)) (.+)",
+     "ask", _asked, 3),
     (rf"{_PLEASE}let (?:me|us) know", "ask", "to let me know", 1),
     (r"(?:would|are) you (?:be )?(?:able|willing) to (.+)", "ask", r"to \1", 3),
     (r"would you be interested in (.+)", "ask", r"if they're interested in \1", 3),
-    (rf"(?:would|could|can|will) you (and [\w ]+?) {_PLEASE}(?:be willing to |be able to |like to )?(\w+ .+)",
+    (rf"(?:would|could|can|will) you (and [\w ]+?) {_PLEASE}(?:be (?:willing|able) to )?(\w+ .+)",
      "ask", r"if they \1 can \2", 3),
     (r"would you consider (.+)", "ask", r"to consider \1", 3),
     (r"would you ((?:have|need|prefer|want|agree|know|say)\b.*)", "ask", r"if they'd \1", 3),
     (r"would you mind (.+)", "ask", r"if they'd mind \1", 3),
     (r"would you like (?:me )?to (.+)", "ask", r"if they'd like to \1", 3),
     (rf"(?:could|can|would|will) you {_PLEASE}(.+)", "ask", r"to \1", 3),
-    (rf"(?:until then,? |maybe |perhaps )?you (?:could|can|may|might|should) {_PLEASE}(.+)", "ask", r"to \1", 3),
+    (rf"(?:until then,? |maybe |perhaps )?you (?:could|can|may|might|should) {_PLEASE}(.+)",
+     "ask", r"to \1", 3),
     (rf"(?:could|can|may) (i|we) {_PLEASE}(.+)", "ask", r"if \1 can \2", 3),
     (r"(?:i have|i've got) (?:a|one|another)(?: \w+)? question about (.+)", "ask", r"about \1", 3),
     (r"(?:i |we )?(?:was |were |am |are |'m )?wondering (?:if|whether) (.+)", "ask", _if, 3),
@@ -220,31 +247,36 @@ _TABLE: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], int], ...] =
     (rf"{_WISH}ask (?:you )?(?:if|whether) (.+)", "ask", _if, 3),
     (rf"{_WISH}ask (?:you )?(?:for |about )?(.+)", "ask", _asked, 3),
     (r"(?:i'd|we'd) (?:be )?(?:appreciate|grateful|love)(?: it)? if (.+)", "ask", _wished, 3),
-    (r"it(?:'d| would) be (?:great|good|nice|lovely|better|helpful|wonderful) if (.+)", "ask", _wished, 3),
-    (r"would it be (?:possible|ok|okay|fine|alright)(?: for (?:you|me|us))? (to|if) (.+)", "ask", r"if it's OK \1 \2", 3),
-    (r"is it (?:possible|ok|okay|fine)(?: for (?:you|me|us))? to (.+)", "ask", r"if it's OK to \1", 3),
+    (r"it(?:'d| would) be (?:great|good|nice|lovely|better|helpful|wonderful) if (.+)",
+     "ask", _wished, 3),
+    (r"would it be (?:possible|ok|okay|fine|alright)(?: for (?:you|me|us))? (to|if) (.+)",
+     "ask", r"if it's OK \1 \2", 3),
+    (r"is it (?:possible|ok|okay|fine)(?: for (?:you|me|us))? to (.+)",
+     "ask", r"if it's OK to \1", 3),
     (r"any chance (?:that )?(i|we|you) (?:can|could) (.+)", "ask", r"if \1 can \2", 3),
     (r"any (?:chance|idea)(?: of| about| on)? (.+)", "ask", r"about \1", 3),
     (r"any (suggestions?|thoughts?|news|ideas?) (.+)", "ask", r"for \1 \2", 3),
     (rf"{_PLEASE}feel free to (.+)", "invite", r"to \1", 3),
     (r"please (?:kindly |also )?don't (.+)", "tell", r"not to \1", 2),
+    (rf"please {_PLEASE}(not .+)", "tell", r"\1", 2),
     (rf"please {_PLEASE}(.+)", "ask", r"to \1", 3),
     (rf"({_ORDERS} .+)", "tell", r"to \1", 2),
     # proposals, offers, invitations
     (r"(?:how|what) about ([^?]+)\??", "suggest", r"\1", 3),
-    (r"let's (?:say )?(.+)", "suggest", r"we \1", 3),
+    (r"(?:let's|shall we|should we) (?:say )?([^?]+)\??", "suggest", r"we \1", 3),
     (r"(?:maybe|perhaps) (?:let's )?([^?]+)\??", "suggest", r"\1", 3),
     (r"we could (.+)", "suggest", r"we \1", 3),
     (rf"(?:{_WISH}|i |we |(?:i|we) can )(?:propose|suggest)(?: that)? (.+)", "suggest", r"\1", 3),
     (rf"(?:{_WISH}|i |we |i'd )invite you (.+)", "invite", r"\1", 3),
     (r"(?:i(?:'d)? |we )?(?:would )?encourage you (.+)", "encourage", r"\1", 3),
-    (rf"(?:(?:i|we)(?:'d|'m|'re)? |would |will )?(?:be |am |are )?{_GLAD} to ((?!hear|see|have|learn|read).+)",
+    (rf"(?:(?:i|we)(?:'d|'m|'re)? |would |will )?(?:be |am |are )?{_GLAD} to {_NOT_NEWS}(.+)",
      "offer", r"to \1", 3),
     # questions
+    (rf"would ((?!{_PRONOUN}\b).+?) (work|suit|be|do|help)\b([^?]*)\?", "ask", _works, 3),
     (rf"(?:and )?{_AUXILIARY} {_SUBJECT} ([^?]+)\?", "ask", _yes_or_no, 3),
-    (rf"((?:at |for |on |from |to )?{_OPEN}\b[^?,]{{0,30}}?) {_AUXILIARY} ({_PRONOUN})\b ?([^?]*)\?",
+    (rf"((?:(?:at|for|on|to) )?{_OPEN}\b[^?,]{{0,30}}?) {_AUXILIARY} ({_PRONOUN})\b ?([^?]*)\?",
      "ask", _open_question, 3),
-    (r"would (.+?) (work|suit|be|do|help)\b([^?]*)\?", "ask", _works, 3),
+    (r"(could|can|would|will) ((?:the|my|your|this|that) \w+) ([^?]+)\?", "ask", r"if \2 \1 \3", 3),
     (rf"({_OPEN}\b[^?]+)\?", "ask", r"\1", 3),
     (rf"did {_SUBJECT} (ever |already |also )?(\w+)\b ?([^?]*)\?", "ask", _past, 3),
     (r"(?:i|we) (?:imagine|assume|take it)(?: that)? ([^?]+)\?", "ask", r"if \1", 3),
@@ -278,7 +310,8 @@ _CONTRACTIONS = tuple(
 
 def _tidy(text: str) -> str:
     """Contract what the rules put together, and drop what they left over."""
-    text = " ".join(re.sub(r"(?i)\bplease\b[ :]?", "", text).split()).strip(" ,;:?!.")
+    text = re.sub(r"(?i)\s*\bplease\b:?", "", text)
+    text = re.sub(r"^(?:(?:and|but|so|or)\b[ ,]*)+", "", " ".join(text.split()).strip(" ,;:?!."))
     for pattern, short in _CONTRACTIONS:
         text = pattern.sub(short, text)
     return text

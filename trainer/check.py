@@ -79,19 +79,26 @@ def telling(text: str) -> set[str]:
 
 def longest_run(text: str, mail: str) -> int:
     """Return the most words in a row that `text` has in common with `mail`, facts not counted."""
-    ours = [word.casefold() for word in words(text)]
-    theirs = [word.casefold() for word in words(mail)]
-    cost = [not is_fact(word) for word in words(text)]
-    best, above = 0, [0] * (len(theirs) + 1)
-    for i, word in enumerate(ours):
-        row = [0] * (len(theirs) + 1)
-        for j, other in enumerate(theirs):
-            if word == other:
-                # A run of facts alone is 0 long, yet goes on.
-                row[j + 1] = above[j] + cost[i]
-                best = max(best, row[j + 1])
-        above = row
-    return best
+    return max(_runs(text, mail), default=0)
+
+
+def copied_from(text: str, mail: str) -> int | None:
+    """Return the index of the word with which `text` becomes a copy of `mail`, None if never."""
+    return next((i for i, run in enumerate(_runs(text, mail)) if run > MAX_RUN), None)
+
+
+def _runs(text: str, mail: str) -> list[int]:
+    """Return for each word of `text` the length of the longest common run that ends with it."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words(mail)):
+        places.setdefault(word.casefold(), []).append(place)
+    found, before = [], dict[int, int]()
+    for word in words(text):
+        # A name, a number or a link is 0 long, yet the run goes on over it.
+        cost = int(not is_fact(word))
+        before = {at: before.get(at - 1, 0) + cost for at in places.get(word.casefold(), ())}
+        found.append(max(before.values(), default=0))
+    return found
 
 
 # Who orders a mail speaks about its reader: "Thank you, Jin" is the mail itself.
@@ -115,8 +122,9 @@ def fault(text: str, mail: SentMail) -> str:
 def _is_about(text: str, mail: SentMail) -> bool:
     """Tell whether half of the telling words, and all numbers, come from the mail."""
     source = " ".join((mail.text, mail.subject, *mail.to))
-    ours = telling(text) - {stem(word) for word in _ORDER_WORDS}
     known = telling(source)
+    orders = {stem(word) for word in _ORDER_WORDS} - known
+    ours = telling(text) - orders
     numbers = set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", source))
     enough = min(2, len(telling(mail.text)))
     return numbers and len(ours & known) >= max(enough, len(ours) / 2)

@@ -1,8 +1,8 @@
 """The owner's own mails as a training needs them.
 
 `usable` takes what a training can learn from and counts the rest by reason; `split` holds the
-newest fifth out. `letter` tells greeting, body and closing apart, by shape rather than by word list,
-so that it works in any language.
+newest fifth out. `letter` tells greeting, body and closing apart, as far as possible by shape, so
+that it works in any language.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from trainer.english import vocabulary
 from trainer.errors import TooFewMailsError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Letter:
     Attributes:
         greeting: "Dear Prof. Aman", without the punctuation that ends it.
         body: What lies between, lines and paragraphs as they were.
-        closing: "Best regards,\nDavid".
+        closing: "Best regards," and the name.
     """
 
     greeting: str
@@ -159,9 +159,9 @@ _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _PASSWORD = re.compile(
     r"(?i)\b(?:pass(?:word|code|phrase)|passwort|kennwort|mot de passe|contrase\u00f1a|password"
-    r"|senha|wachtwoord|has\u0142o)\b\s*(?:is|ist|est|es|\u00e8|:|=)\s*[:\"'`]?\s*(?=\S*[\d\W])\S{4,}"
-    r"|\b(?:one[- ]time|verification|security|login|best\u00e4tigungs)[- ]?(?:code|passcode|password)"
-    r"\b\D{0,20}\d{4,8}\b"
+    r"|senha|wachtwoord|has\u0142o)\b\s*(?:is|ist|est|es|\u00e8|:|=)\s*[:\"'`]?\s*(?=\S*[\d\W])"
+    r"\S{4,}|\b(?:one[- ]time|verification|security|login|best\u00e4tigungs)[- ]?"
+    r"(?:code|passcode|password)\b\D{0,20}\d{4,8}\b"
 )
 
 
@@ -186,14 +186,15 @@ def _mod97(iban: str) -> bool:
 
 # --- the parts of a letter --------------------------------------------------------------------
 
-_WORD = re.compile(r"https?://\S+|\w+(?:[-'\u2019.@:/+&]\w+)*")
+# A link, or a character of a script without spaces, or a word.
+_WORD = re.compile(r"https?://\S+|[\u3040-\u30ff\u3400-\u9fff]|\w+(?:[-'\u2019.@:/+&]\w+)*")
 _GREETING_END = re.compile(r"[,!:.\u2014\u2013-]*\s*$")
 _CLOSERS = re.compile(
     r"(?i)^(?:(?:with |my )?(?:very )?(?:best|kind|warm|many|all|most|lots|see you|talk soon|thank"
     r"|cheers|regards|yours|sincerely|love|take care|hugs|x+$|ciao|bis |viele|liebe|mit |beste"
-    r"|herzlich|lg\b|mfg\b|vg\b|cordialement|bien |bonne|merci|\u00e0 |amiti|saludos|un |gracias|abrazo"
-    r"|cordiali|un saluto|grazie|a presto|met |groet|obrigad|abra\u00e7|atenciosamente|pozdr|z pow"
-    r"|dzi\u0119k))"
+    r"|herzlich|lg\b|mfg\b|vg\b|cordialement|bien |bonne|merci|\u00e0 |amiti|saludos|un |gracias"
+    r"|abrazo|cordiali|un saluto|grazie|a presto|met |groet|obrigad"
+    r"|abra\u00e7|atenciosamente|pozdr|z pow|dzi\u0119k))"
 )
 GREETER = re.compile(
     r"(?i)^(?:dear|hi+|hey+|hello|hiya|howdy|good (?:morning|afternoon|evening)|morning|greetings"
@@ -243,32 +244,40 @@ def _closing_start(lines: list[str], first: int) -> int:
             continue
         if len(words(line)) > _MAX_CLOSING or "://" in line:
             break
+        # By its shape too: a short line with a comma, right above the name.
         farewell = bool(_CLOSERS.match(line)) and not line.endswith("?")
+        farewell &= not line.endswith(".") or len(words(line)) <= MIN_WORDS
+        farewell |= line.endswith(",") and start < len(lines)
         name = not line.endswith((".", "?", ":", ";")) and start == len(lines)
+        name &= not line.startswith(("- ", "* ", "\u2022"))
         if not farewell and not name:
             break
         start = index
         if farewell:
             break
-    return start
+    # A mail is no closing alone: "Thanks, got it!" is all that it says.
+    return start if any(line.strip() for line in lines[first:start]) else len(lines)
 
 
 # --- names ------------------------------------------------------------------------------------
 
-_TITLES = re.compile(r"(?i)^(?:prof|dr|mr|mrs|ms|mx|herr|frau|mag|dipl|ing|sir|dame|m|mme)\.?$")
-_ROLES = frozenset(
+TITLES = re.compile(
+    r"(?i)^(?:prof(?:essor)?|dr|mr|mrs|ms|mx|herr|frau|mag|dipl|ing|sir|dame|m|mme|aunt|uncle)\.?$"
+)
+_ROLES = vocabulary(
     "admin administration all billing bookings colleague colleagues contact customer enquiries "
     "everyone help helpdesk hello hr info inquiries list mail me news newsletter noreply "
     "no-reply office orders postmaster reception sales secretary service staff support team "
-    "undisclosed webmaster both this that made in got great you it".split()
+    "undisclosed webmaster both this that made in got great you it"
 )
 
 
 def first_names(to: Sequence[str]) -> str:
     """Return the name or names by which the owner would greet `to`: "Leo", "Leo and Grisha".
 
-    Titles and family names go; "Stewart, Jen" is Jen; "jen.doe" is Jen; mailboxes of a role, like
-    "info", have no name. More than three people are "all". "" where no name is known.
+    Family names go, and titles before a first name; "Doe, Jen" and "jen.doe" are Jen, "Mrs Pell"
+    stays. Mailboxes of a role, like "info", have no name. More than three people are "all". ""
+    where no name is known.
     """
     names = [name for name in dict.fromkeys(map(_first_name, to)) if name]
     if len(names) > 3:  # noqa: PLR2004 - as the docstring says
@@ -277,11 +286,13 @@ def first_names(to: Sequence[str]) -> str:
 
 
 def _first_name(name: str) -> str:
-    name = name.split("@")[0].strip(" \"'")
+    name = name.partition("@")[0].strip(" \"'")
     family, comma, given = name.partition(",")
     parts = [part for part in re.split(r"[\s._]+", given if comma else family) if part]
-    while len(parts) > 1 and _TITLES.match(parts[0]):
-        parts.pop(0)
+    titles = [part for part in parts if TITLES.match(part)]
+    parts = [part for part in parts if part not in titles]
+    if titles and len(parts) == 1:
+        return f"{titles[-1]} {parts[0]}"
     first = re.sub(r"\d+$", "", parts[0]) if parts else ""
     if len(first) < 2 or first.casefold() in _ROLES:  # noqa: PLR2004 - an initial is no name
         return ""

@@ -39,6 +39,9 @@ _MARKUP = re.compile(r"(?<![\w/])[*_~]+(?=\S)|(?<=\w)[*_~]+(?![\w/])")
 _BULLET = re.compile(r"^\s*(?:[-*\u2022\u2014\u2013]+|\(?\d{1,2}[.)])\s+")
 _DASH = re.compile(r"(?<=\w)(?:\.{2,}|\u2026|\s*--+|\s+[\u2013\u2014-](?=\s)|\s*\u2014)\s*(?=\w)")
 
+# "Short version: ..." but not "Where: <link>" and not "Speaker: Jen Doe".
+_LABEL = re.compile(r"^(?:[A-Z][\w']*(?: [a-z']+){0,2}|[A-Z]{2,4}):\s+(?=[\w']+,?(?: [\w']+,?){3})")
+
 # What begins an act of its own after a comma or an "and".
 _NEW_ACT = (
     r"(?=(?:could|can|would|will|do|did|are|is|have) (?:you|we|it|i|there|they)\b|please\b|sorry\b"
@@ -60,11 +63,15 @@ _LEAD = re.compile(
 )
 
 
+_LONGEST = 1000  # characters of a sentence that are read; what goes on further is none
+
+
 def clauses(sentence: str) -> list[str]:
     """Return the clauses of a sentence that may each be an act; "?" stays on the last one."""
+    sentence = sentence[:_LONGEST]
     text = re.sub(r"\s+", " ", _BULLET.sub("", _MARKUP.sub("", _EMOTICON.sub(" ", sentence))))
     text = re.sub(r"^\((.*)\)\W*$", r"\1", text.strip()).replace("\u2019", "'")
-    text = _DASH.sub(", ", text)
+    text = _LABEL.sub("", _DASH.sub(", ", text))
     end = "?" if re.search(r"\?[)\s!.\"]*$", text) else ""
     lead = _LEAD.match(text)
     parts = [lead.group(1), *_BOUNDARY.split(text[lead.end() :])] if lead else _BOUNDARY.split(text)
@@ -75,14 +82,17 @@ def clauses(sentence: str) -> list[str]:
 # --- plain words ------------------------------------------------------------------------------
 
 _OPENERS = re.compile(
-    r"(?i)^(?:(?:hi|hey|hello|dear)(?: \w+)?[,!]|(?:so|and|but|also|well|now|ok(?:ay)?|alright|oh|ah"
-    r"|anyways?|however|firstly|first|second(?:ly)?|finally|lastly|moreover|in addition|indeed|ha"
+    r"(?i)^(?:(?:(?:hi|hey|hello|dear)(?: \w+)?|look|listen|right|nice|lovely|brilliant|super"
+    r"|great)[,!]"
+    r"|(?:so|and|but|also|well|now|ok(?:ay)?|alright|oh|ah"
+    r"|better still|anyways?|however|firstly|first|second(?:ly)?|finally|lastly|moreover"
+    r"|in addition|indeed|ha"
     r"|additionally|therefore|in any case|that said|(?:un)?fortunately|luckily|sadly|hopefully|btw"
     r"|by the way|apparently|obviously|basically|actually|honestly|in fact|of course|after all|wow"
     r"|(?:just )?(?:fyi|tldr|tl;dr|ps|p\.s\.?)|if so|if yes|in particular|specifically|meanwhile"
     r"|regarding this|coming back to this|for some reason|on a(?:nother| related) note|oh no|haha"
-    r"|for example|for instance|to be honest|alternatively|otherwise|nice|right|anyhow|one more thing"
-    r"|as a reminder|quick question|lovely|brilliant|super|gosh|look|listen|with some delay"
+    r"|for example|for instance|to be honest|alternatively|otherwise|anyhow|one more thing"
+    r"|as a reminder|quick question|with some delay"
     r"|in that case|let's do (?:this|it like this):)(?:\b[,:.!]*|(?<=:))"
     r"|(?:please )?note that|as (?:i|we) (?:\w+ )?(?:said|mentioned|wrote|discussed|agreed)[^,]*,"
     r"|as (?:you|far as i) (?:\w+ )?(?:know|tell|see|remember)[^,]*,|(?:just )?so you know,?"
@@ -104,11 +114,13 @@ _PLAIN = tuple(
     for pattern, plain in (
         (r"(?:i )?just want(?:ed)? to (?:mention|say|add|let you know)(?: that)? ", ""),
         (r"(?:un)?fortunately,? |really |actually |just |specifically,? |very |simply ", ""),
+        (r"a (?:little )?bit of ", "some "),
+        (r"or so\b", ""),
         (r"obviously,? |apparently |basically |somehow |of course,? |indeed,? |kind of ", ""),
         (r"hopefully,? |definitely |absolutely |quite |a (?:little )?bit |a little |slightly ", ""),
         (r"finally |certainly |extremely |totally |completely |fairly |truly |honestly ", ""),
         (
-            r"also |so much\b ?|i(?:'m| am) afraid(?: that)? |at all\b|in any way\b|by any chance ?",
+            r"also |so much\b ?|i(?:'m| am) afraid(?: that)? |at all\b|in any way\b|by any chance",
             "",
         ),
         (r"in particular,? ", ""),
@@ -119,13 +131,13 @@ _PLAIN = tuple(
         (r"(?:won't|will not|'ll not) be able to\b", "can't"),
         (r"(?:will|would|'ll|'d|should) be able to\b", "can"),
         (r"are (?:currently )?unable to\b", "can't"),
-        (r"i am\b", "I'm"),
+        (r"i am\b(?= \w)", "I'm"),
         (r"i will\b", "I'll"),
         (r"i would\b", "I'd"),
-        (r"we are\b", "we're"),
+        (r"we are\b(?= \w)", "we're"),
         (r"we will\b", "we'll"),
-        (r"it is\b(?! that)", "it's"),
-        (r"that is\b(?!,)", "that's"),
+        (r"it is\b(?= (?!that\b)\w)", "it's"),
+        (r"that is\b(?= \w)", "that's"),
         (r"do not\b", "don't"),
         (r"does not\b", "doesn't"),
         (r"did not\b", "didn't"),
@@ -172,14 +184,22 @@ def plain(clause: str) -> str:
 
 
 _SUBJECT_NAME = re.compile(
-    r"^[A-Z][\w.-]+(?:'s\b| (?:and|will|is|was|has|had|can|could|would|should|said|says|mentioned"
+    r"^[A-Z][\w.-]+(?:'s\b| (?:and I|will|is|was|has|had|can|could|would|should|said|says|mentioned"
     r"|asked|told|wants|needs|agreed|sent|wrote)\b)"
 )
 
 
+_DAY = re.compile(
+    r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?\b|(?:January|February|March|April|May|June|July"
+    r"|August|September|October|November|December|Christmas|Easter)\b"
+)
+
+
 def start_low(text: str) -> str:
-    """Lower the first letter, unless the first word is a name, "I" or an acronym."""
+    """Lower the first letter, unless the first word is a name, a day, "I" or an acronym."""
     first = text.split(" ", 1)[0]
+    if _DAY.match(text):
+        return text
     if first.split("'")[0] == "I" or not (first[1:].islower() or first in {"A", "O"}):
         return text
     if first.casefold() not in COMMON and _SUBJECT_NAME.match(text):
@@ -190,19 +210,20 @@ def start_low(text: str) -> str:
 # --- the reader -------------------------------------------------------------------------------
 
 _OBJECT_BEFORE = vocabulary(
-    "to for with of from about at on by than let tell ask send give show invite see meet thank host "
-    "encourage convince help call contact visit remind wish owe bring email text join seeing telling "
-    "meeting having hosting visiting calling helping pick put putting keep lend pay ping messaged "
-    "called texted emailed told gave sent showed asked promised miss love hug catch between without "
-    "reimburse provide expect want"
+    "to for with of from about at on by than let tell ask send give show invite see meet thank "
+    "host encourage convince help call contact visit remind wish owe bring email text join "
+    "seeing telling meeting having hosting visiting calling helping pick put putting keep lend "
+    "pay ping messaged called texted emailed told gave sent showed asked promised miss love hug "
+    "catch between without reimburse provide expect want watch need"
 )
 _SUBJECT_AFTER = vocabulary(
-    "are were have had can can't could will won't would should may might do don't did need want like "
-    "mind know think mean agree decided get got said asked mentioned sent wrote made prefer"
+    "are were have had can can't could will won't would should may might do don't did need want "
+    "like mind know think mean agree decided get got said asked mentioned sent wrote made "
+    "prefer"
 )
 _OBJECT_AFTER = vocabulary(
-    "to in at on for with a an the my our some about and or if when tomorrow today tonight next this "
-    "that back out up by from of as directly soon again here there more"
+    "to in at on for with a an the my our some about and or if when tomorrow today tonight next "
+    "this that back out up by from of as directly soon again here there more"
 )
 _POSSESSIVE = {
     "your": "their",

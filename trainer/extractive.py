@@ -1,7 +1,7 @@
 """The instruction that could have produced a mail, made from the mail itself, without a model.
 
 It is put together from the recipient, what the mail's key sentences do and, where these leave it
-open, the subject: "Tell Jin I can't make it to the office tomorrow, ask if they'd like a zoom call".
+open, the subject: "Tell Jin I can't make it tomorrow, ask them if they'd like to have a call".
 English mail goes through `trainer.acts`; mail in another language gives recipient, subject and the
 telling words of its key sentences, under a verb of that language.
 """
@@ -9,42 +9,84 @@ telling words of its key sentences, under a verb of that language.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from trainer.acts import Act, acts
-from trainer.check import MAX_RUN, OVER, is_fact, longest_run, telling, word_limit
+from trainer.check import (
+    COPY,
+    OVER,
+    TOO_LONG,
+    fault,
+    is_fact,
+    telling,
+    word_limit,
+)
 from trainer.corpus import GREETER, first_names, letter, words
-from trainer.english import is_english, start_low, third
+from trainer.english import is_english, plain, start_low, third
+from trainer.shorten import cut, facts, loosen, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trainer.corpus import SentMail
 
 
-def instruct(mail: SentMail) -> str:
-    """Return an instruction for `mail`; the same mail always gives the same one."""
+def habits(mails: Iterable[SentMail]) -> frozenset[str]:
+    """Return the sentences that the owner writes again and again, as `instruct` takes them.
+
+    An owner orders no turns of phrase, and does not spell out an address that she has given a
+    hundred times: these are what a model has to learn.
+    """
+    found = Counter(
+        sentence
+        for mail in mails
+        for sentence in {_spelled(one) for one in sentences(letter(mail.text).body)}
+    )
+    return frozenset(one for one, count in found.items() if count >= _HABIT and one)
+
+
+def _spelled(sentence: str) -> str:
+    return " ".join(words(sentence.casefold()))
+
+
+_HABIT = 3  # mails with a sentence make it one
+
+
+def instruct(mail: SentMail, known: frozenset[str] = frozenset()) -> str:
+    """Return an instruction for `mail`; the same arguments always give the same one.
+
+    Args:
+        mail: A mail that the owner sent.
+        known: Her `habits`: a turn of phrase is left out, an address, a link or opening hours are
+            mentioned and not spelled out.
+    """
     body = letter(mail.text).body
-    english = mail.language == "en" or (not mail.language and is_english(body))
-    return _in_english(mail, body) if english else _in_any_language(mail, body)
+    told = [one for one in sentences(body) if _spelled(one) not in known]
+    habitual = [one for one in sentences(body) if _spelled(one) in known]
+    # A short mail's language is easily misjudged; its common words tell.
+    if mail.language == "en" or is_english(body):
+        return _in_english(mail, told, habitual)
+    return _in_any_language(mail, told or habitual)
 
 
 # --- sentences, recipient, topic --------------------------------------------------------------
 
-_NOT_AFTER = "".join(
-    rf"(?<!\b{one}\.)"
-    for one in ("Prof", "Dr", "Mr", "Mrs", "Ms", r"e\.g", r"i\.e", "vs", "St", "No", "ca", "Nr", "bzw")
-)
+_ABBREVIATED = ("Prof", "Dr", "Mr", "Mrs", "Ms", r"e\.g", r"i\.e", "vs", "St", "No", "Nr", "bzw")
+_NOT_AFTER = "".join(rf"(?<!\b{one}\.)" for one in _ABBREVIATED)
 _END = re.compile(
-    rf"(?<=[.!?\u2026)]){_NOT_AFTER}\s+(?=[\"'(\[\u00bf\u00a1]?[^\Wa-z_])|(?<=[\u3002\uff01\uff1f])|\n+"
+    rf"(?<=[.!?\u2026)]){_NOT_AFTER}\s+(?=[\"'(\[\u00bf\u00a1]?[^\Wa-z_])"
+    r"|(?<=[\u3002\uff01\uff1f])|\n+"
 )
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of `text`; a line break ends one unless the line goes on in lower case."""
+    """Return the sentences of `text`; a line break ends one, except before lower case."""
     text = re.sub(r"(?<![.!?:\s])\n(?=[a-z])", " ", text)
-    # What a colon announces belongs to it.
-    text = re.sub(r":\s*\n\s*(?:[-*\u2022\u2014\u2013]\s+|\d+[.)]\s+)?(?=\S)", ": ", text)
+    text = re.sub(r":\s*\n\s*(?=https?://|[a-z])", ": ", text)
     return [part.strip() for part in _END.split(text) if part.strip()]
 
 
@@ -53,7 +95,7 @@ _GROUPS = {
     "everyone": "everyone",
     "everybody": "everyone",
     "folks": "everyone",
-    "both": "both",
+    "both": "both of them",
     "team": "the team",
     "guys": "the guys",
     "there": "",
@@ -64,8 +106,13 @@ _GROUPS = {
 def recipient(mail: SentMail) -> str:
     """Return whom `mail` greets: the name in its greeting, else its recipients' first names."""
     greeting = letter(mail.text).greeting
-    name = GREETER.sub("", greeting).strip(" ,") if GREETER.match(greeting) else greeting
-    name = _GROUPS.get(name.casefold(), name) or first_names(mail.to)
+    known = first_names(mail.to)
+    if GREETER.match(greeting):
+        name = GREETER.sub("", greeting).strip(" ,")
+    else:
+        # In an owner's own greeting, "Ahoy Priya", only a known name tells where the name begins.
+        name = known if known in greeting else ""
+    name = _GROUPS.get(name.casefold(), name) or known
     return _GROUPS.get(name.casefold(), name)
 
 
@@ -74,7 +121,7 @@ _TOPIC = 6  # words of the subject that an owner would type
 
 
 def _topic(subject: str) -> str:
-    return " ".join(_PREFIX.sub("", subject).split()[:_TOPIC]).strip(" ?!.,;:-")
+    return " ".join(_PREFIX.sub("", subject).split()[:_TOPIC]).strip(" !.,;:-")
 
 
 def _is_new(subject: str) -> bool:
@@ -86,7 +133,7 @@ def _is_new(subject: str) -> bool:
 # How an act begins the instruction, and how it goes on one.
 _FORMS = {
     "tell": ("Tell {to} {what}", "say {what}"),
-    "ask": ("Ask {to} {what}", "ask {what}"),
+    "ask": ("Ask {to} {what}", "ask them {what}"),
     "thank": ("Thank {to} {what}", "thank them {what}"),
     "apologise": ("Apologise to {to} {what}", "apologise {what}"),
     "send": ("Send {to} {what}", "send {what}"),
@@ -101,31 +148,56 @@ _FORMS = {
     "accept": ("Accept {to}'s invitation {what}", "accept the invitation {what}"),
     "write": ("Write to {to} {what}", "write {what}"),
 }
+# An owner does not always say "tell": by turns, chosen by the mail's text, so that the same mail
+# gets the same form.
+_TELL = {
+    True: ("Tell {to} {what}", "Tell {to} that {what}", "Let {to} know {what}"),
+    False: ("Tell them {what}", "Say {what}", "Reply that {what}"),
+}
+_MAX = 28  # words that an owner types at most; a model's instruction may be a little longer
+_ACTS = 4  # things that an owner asks for at once
+_WEIGHTY = 2.2  # the value of an act that says something of its own: one with a fact, or a request
 _LEAST = 3  # fewer words left of a longer content say nothing
-_SHARE = 14  # words of a first act that leave room for a second one
-_THIS = re.compile(r"^about (?:this|it|that)\b(?: \w+)?$")
+_THIS = re.compile(r"^about (?:this|it|that)(?: (?:question|matter|issue|topic|one))?(?=$|,)")
 
 
-def _in_english(mail: SentMail, body: str) -> str:
+def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
     to = recipient(mail) or "them"
-    topic = start_low(third(_topic(mail.subject)))
-    found = [act for part in sentences(body) for act in acts(part)]
+    topic = _topic(mail.subject)
+    if not topic.istitle() and " " in topic and not topic.split()[1][:1].isupper():
+        topic = start_low(topic)
+    topic = third(topic)
+    found = [act for part in told for act in acts(part)]
+    found += [act for part in habitual for act in _mentioned(part)]
     if topic:
         found = [replace(act, content=_THIS.sub(f"about {topic}", act.content)) for act in found]
     found = [replace(act, content=loosen(act.content, mail.text)) for act in found]
     found = _answer_invitation(found)
-    limit = word_limit(mail.text) - 2
+    limit = min(_MAX, word_limit(mail.text)) - 2
     chosen = _choose(found, limit)
     if _is_open(topic, chosen, new=_is_new(mail.subject)):
         chosen = _choose(found, max(limit - len(words(topic)) - 1, limit // 2))
-        return _finish(_with_topic(chosen, to, topic))
-    return _finish(_compose(chosen, to) if chosen else f"Write to {to}")
+    else:
+        topic = ""
+    text = _compose(chosen, to, topic, dice := crc32(mail.text.encode()))
+    while fault(text, mail) in (COPY, TOO_LONG) and len(chosen) > 1:
+        # Two sentences of the mail may have come to stand side by side again.
+        chosen = chosen[:-1]
+        text = _compose(chosen, to, topic, dice)
+    return _finish(text)
+
+
+# Subjects that are sentences: "Thank you for the festival", "She floats", "Meet today?".
+_NO_TOPIC = re.compile(
+    r"(?i)\?$|^(?:thank|sorry|happy|hello|hi|she|he|it|we|i|they|you)\b"
+    r"|\b(?:is|are|has|have|was|will)\b"
+)
 
 
 def _is_open(topic: str, chosen: list[Act], *, new: bool) -> bool:
-    """Tell whether the acts leave open what the mail is about: a new mail needs more than a reply."""
+    """Tell whether the acts leave open what the mail is about; a new mail needs more of it."""
     said = telling(" ".join(act.content for act in chosen))
-    named = telling(topic)
+    named = set() if _NO_TOPIC.search(topic) else telling(topic)
     return bool(named) and (2 * len(named - said) > len(named) if new else not said)
 
 
@@ -147,163 +219,105 @@ def _answer_invitation(found: list[Act]) -> list[Act]:
 
 
 def _choose(found: list[Act], limit: int) -> list[Act]:
-    """Return the weightiest acts that fit into `limit` words, in their order, shortened if need be."""
+    """Return the weightiest acts that fit into `limit` words, shortened, in their order."""
+    # What stands first is what the mail is about, more often than not.
+    order = sorted(range(len(found)), key=lambda i: (-_value(found[i]) - (not i) * 0.6, i))
     chosen: dict[int, Act] = {}
-    for i in sorted(range(len(found)), key=lambda i: (-_value(found[i]), i)):
-        act, first = found[i], not chosen
-        room = limit - (not first)
-        if first and len(found) > 1:
-            room = min(room, max(_SHARE, limit // 2))
-        content = shorten(act.content, room, force=first)
-        used = len(words(content)) + (not first)
-        whole = content == act.content or len(words(content)) >= _LEAST
-        if whole and used <= limit + OVER:
-            chosen[i] = replace(act, content=content)
+    for i in order:
+        act = found[i]
+        if chosen:
+            content = shorten(act.content, max(limit - 2, 1))
+        else:
+            content = _first_content(act, found[order[1]] if order[1:] else None, limit)
+        act = replace(act, content=content)
+        used = len(words(_later_form(act) if chosen else content))
+        whole = act == found[i] or not chosen or len(words(content)) >= _LEAST
+        if whole and (content or not found[i].content) and used <= limit + OVER:
+            chosen[i] = act
             limit -= used
+        if len(chosen) == _ACTS:
+            break
     return [chosen[i] for i in sorted(chosen)]
 
 
+def _first_content(act: Act, second: Act | None, limit: int) -> str:
+    """Return the weightiest act's content, brief where that leaves room for a weighty second."""
+    if second and _value(second) > _WEIGHTY:
+        room = limit - len(words(second.content)) - 2
+        brief = shorten(act.content, max(room, limit // 2), tail=0)
+        if brief:
+            return brief
+    return shorten(act.content, limit, tail=len(act.content))
+
+
 def _value(act: Act) -> float:
-    facts = sum(map(is_fact, words(act.content)[1:]))
-    return act.weight + 0.3 * min(facts, 3) + 0.7 * bool(_REGRET.search(act.content))
+    return act.weight + 0.3 * min(facts(act.content), 3) + 0.7 * bool(_REGRET.search(act.content))
 
 
-def _compose(chosen: list[Act], to: str) -> str:
-    opening = _FORMS[chosen[0].verb][0].format(to=to, what=chosen[0].content).strip()
-    return ", ".join([opening.replace("them's", "the"), *_later(chosen)])
-
-
-def _with_topic(chosen: list[Act], to: str, topic: str) -> str:
-    about = f"Write to {to} about {topic}"
+def _compose(chosen: list[Act], to: str, topic: str, dice: int) -> str:
+    about = f"Write to {to} about {topic}" if topic else f"Write to {to}"
     if not chosen:
         return about
-    if chosen[0].verb == "tell":
-        about = f"{about}: {chosen[0].content}"
+    act = chosen[0]
+    if topic:
+        told = act.verb == "tell" and not _TO_DO.match(act.content)
+        about += f": {act.content}" if told else f", {_later_form(act)}"
     else:
-        about = f"{about}, {_FORMS[chosen[0].verb][1].format(what=chosen[0].content).strip()}"
+        about = _first_form(act, to, dice)
     return ", ".join([about, *_later(chosen)])
+
+
+def _first_form(act: Act, to: str, dice: int) -> str:
+    form = _FORMS[act.verb][0]
+    if act.verb == "tell" and not _TO_DO.match(act.content):
+        form = _TELL[to != "them"][dice % 3]
+    text = form.format(to=to, what=act.content).strip().replace("them's", "the")
+    return re.sub(r"\bthat (?=(?:yes|no)\b|that\b|when\b)", "", text)
+
+
+def _later_form(act: Act) -> str:
+    if act.verb == "tell" and _TO_DO.match(act.content):
+        return f"tell them {act.content}"
+    return _FORMS[act.verb][1].format(what=act.content).strip()
+
+
+_TO_DO = re.compile(r"(?:not )?to\b")
+_NO_NEWS = re.compile(rf"{_TO_DO.pattern}|when\b")
 
 
 def _later(chosen: list[Act]) -> list[str]:
     """Return how the acts after the first go on."""
     parts = []
     for before, act in pairwise(chosen):
-        if act.verb == before.verb == "tell":
-            parts.append(act.content)
-        elif act.verb == before.verb == "ask" and act.content[:3] == before.content[:3]:
-            parts.append(f"and {act.content}")
-        else:
-            parts.append(_FORMS[act.verb][1].format(what=act.content).strip())
+        told = act.verb == before.verb == "tell" and not _NO_NEWS.match(act.content)
+        asked = act.verb == before.verb == "ask" and act.content[:3] == before.content[:3]
+        # The "and" also keeps two sentences of the mail from standing side by side again.
+        parts.append(f"and {act.content}" if told or asked else _later_form(act))
     return parts
+
+
+def _mentioned(sentence: str) -> list[Act]:
+    """Return what an owner says of a sentence that she writes often, [] for mere style."""
+    text = plain(sentence.strip(" .!"))
+    if "://" in sentence:
+        return [Act("send", "the link", 3)]
+    if re.search(r"\d{5}", sentence):
+        return [Act("send", "the telephone number", 1)]
+    match = re.match(r"((?:the|my|our|we)\b[\w' ]*?)\b(?: is|'s|'re| are) open\b", text)
+    if match:
+        verb = "are" if match[1] == "we" else "is"
+        return [Act("tell", f"when {match[1]} {verb} open", 3)]
+    match = re.match(r"((?:the|my|our)\b [\w' ]*?) is\b.*[A-Z].*\d", text)
+    return [Act("send", f"the address of {match[1]}", 3)] if match else []
 
 
 def _finish(text: str) -> str:
     """Return `text` as one clean sentence."""
     text = re.sub(r",? say (?=https?://)", ": ", " ".join(text.split()))
-    text = re.sub(r"(?:,? (?:and|but|so))+(?=,|$)", "", text).strip(" ,;:-")
+    text = re.sub(r"(?:,? (?:and|but|so))+(?=,)|,? (?:and|but)$", "", text).strip(" ,;:-")
     if text.count("(") != text.count(")"):
         text = re.sub(r"[()]", "", text)
     return text if text.endswith((".", "!")) else text + "."
-
-
-# --- shorter ----------------------------------------------------------------------------------
-
-_PARENTHESIS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
-_ARTICLES = re.compile(r"(?i)\b(?:the|an?)\s+(?!few|lot|bit|little|couple)(?=\w)")
-_SMALL = re.compile(r"(?i)(?<=\w )(?:some|that|which|other|such|both|then|even|still|already|our|my) ")
-_CLAUSE = re.compile(
-    r"(?i)(?<=[\w)])(?:,(?: (?:but|and|so)(?= (?:i|we|it|they|he|she)\b))?|;|:(?!//)|"
-    r"(?=\s(?:since|because|so that|which|although|though|while|given that|in case|if|as|but|and then"
-    r"|after|before|until|unless|when|(?:and|so)(?= (?:i|we|he|she|they)\b))\s))\s+"
-)
-_ASIDE = re.compile(
-    r"(?i)^(?:since|because|as|so that|which|although|though|while|after|before|given|in case|for"
-    r"|with|due|in|on|by|when|until|unless|e\.g|i\.e|such as|like|but)\b"
-)
-_STANDS = re.compile(
-    r"(?i)^(?:i|we|it|they|he|she|there|this|that|the|my|our|their|(?:i|we|it|they|that)'\w+)\b"
-    r"(?! (?:and|or)\b)|^(?-i:[A-Z])\w+ (?:will|is|has|can|would|needs|wants)\b"
-)
-_DANGLING = re.compile(
-    r"(?i)[\s,;:]+(?:a|an|the|of|to|for|in|on|at|by|with|and|or|but|if|when|that|which|this|my|our"
-    r"|their|from|about|is|are|be|was|were|been|i|i'm|i'll|i'd|it|it's|we|we're|they|he|she|as|since|so"
-    r"|because|not|would|will|can|could|have|has|had|like|very|any|some|such|than|all|few|go|get|and \w+)$"
-)
-_TAIL = 3  # so many words may be cut off the end of a clause; more cost it its sense
-
-
-def shorten(text: str, limit: int, *, force: bool = False) -> str:
-    """Return `text` in about `limit` words: asides go first, then articles, clauses, its end.
-
-    A fact is not cut off: rather the result is up to three words longer. What cannot be shortened
-    with its sense kept gives "", unless `force` asks for what there is.
-    """
-    if len(words(text)) <= limit:
-        return text
-    text = _PARENTHESIS.sub(_drop_aside, text).strip()
-    if len(words(text)) > limit:
-        text = _ARTICLES.sub("", text)
-    text = _drop_clauses(text, limit)
-    over = len(words(text)) - limit
-    if over <= 0 or (over <= OVER and _facts(" ".join(words(text)[-over:]))):
-        return text
-    return _cut(text, limit) if force or over <= _TAIL else ""
-
-
-def loosen(text: str, mail: str) -> str:
-    """Return `text` with no more words in a row from `mail` than an instruction may have.
-
-    Articles go first, then other small words, then its end.
-    """
-    for small in (_ARTICLES, _SMALL):
-        if longest_run(text, mail) <= MAX_RUN:
-            return text
-        text = small.sub("", text)
-    while longest_run(text, mail) > MAX_RUN:
-        text = _cut(text, len(words(text)) - 1)
-    return text
-
-
-def _drop_aside(match: re.Match[str]) -> str:
-    return match.group() if any(map(is_fact, words(match.group())[1:])) else ""
-
-
-def _drop_clauses(text: str, limit: int) -> str:
-    parts = [part for part in _CLAUSE.split(text) if part]
-    while len(parts) > 1 and (over := len(words(text)) - limit) > 0:
-        least = min(_droppable(parts), key=_weight)
-        tail = " ".join(words(text)[-over:])
-        if over <= _TAIL and _weight(least)[0] >= 0 and not _facts(tail):
-            break
-        parts.remove(least)
-        text = ", ".join(parts)
-    return text
-
-
-def _droppable(parts: list[str]) -> list[str]:
-    """Return the parts without which the rest still reads: the first only if the next can begin."""
-    return parts if _STANDS.match(parts[1]) else parts[1:]
-
-
-def _weight(part: str) -> tuple[int, int]:
-    return 2 * _facts(part[1:]) - bool(_ASIDE.match(part)), len(words(part))
-
-
-def _facts(text: str) -> int:
-    return sum(map(is_fact, words(text)))
-
-
-def _cut(text: str, limit: int) -> str:
-    tokens, count = text.split(), 0
-    for i, token in enumerate(tokens):
-        count += len(words(token))
-        if count > limit:
-            tokens = tokens[:i]
-            break
-    text, before = " ".join(tokens).strip(" ,;:("), ""
-    while text != before:
-        before, text = text, _DANGLING.sub("", text)
-    return text
 
 
 # --- any language -----------------------------------------------------------------------------
@@ -311,9 +325,9 @@ def _cut(text: str, limit: int) -> str:
 # "Write to {to}", "Write to {to} about {topic}": what an owner would begin with.
 _WRITE = {
     "de": ("Schreib {to}", " wegen {topic}"),
-    "fr": ("\u00c9cris \u00e0 {to}", " au sujet de {topic}"),
+    "fr": ("\u00c9cris \u00e0 {to}", " pour {topic}"),
     "es": ("Escribe a {to}", " sobre {topic}"),
-    "it": ("Scrivi a {to}", " di {topic}"),
+    "it": ("Scrivi a {to}", " su {topic}"),
     "pt": ("Escreve a {to}", " sobre {topic}"),
     "nl": ("Schrijf {to}", " over {topic}"),
     "pl": ("Napisz do {to}", " o {topic}"),
@@ -324,21 +338,21 @@ _NEGATIONS = frozenset(("no", "ne", "non", "not", "nie", "pas", "nao", "n\u00e3o
 _SHORT = 3  # letters of a word that in most languages carries grammar rather than sense
 
 
-def _in_any_language(mail: SentMail, body: str) -> str:
+def _in_any_language(mail: SentMail, parts: list[str]) -> str:
     who, about = _WRITE.get(mail.language, _ANY)
     topic, to = _topic(mail.subject), recipient(mail)
-    text = " ".join(who.format(to=to).split()) + (about.format(topic=topic) if topic else "")
-    limit = word_limit(mail.text) - len(words(text))
-    told: list[str] = []
-    for sentence in sorted(sentences(body), key=lambda one: -_facts(one[1:])):
-        brief = " ".join(word for word in sentence.split() if _tells(word)).strip(" ,;:.!?")
-        if brief and len(words(brief)) <= limit:
-            told.append(brief)
+    text = who.format(to=to) if to else who.split()[0]
+    text += about.format(topic=topic) if topic else ""
+    limit = max(word_limit(mail.text) + OVER - len(words(text)), 2 * _LEAST)
+    told: dict[int, str] = {}
+    for i in sorted(range(len(parts)), key=lambda i: -facts(parts[i][1:])):
+        brief = " ".join(word for word in parts[i].split() if _tells(word)).strip(" ,;:.!?")
+        brief = cut(loosen(brief, mail.text), limit)
+        if len(words(brief)) >= _LEAST:
+            told[i] = brief
             limit -= len(words(brief))
-    if not told and limit > _LEAST:
-        told = [_cut(" ".join(word for word in body.split() if _tells(word)), limit)]
-    told.sort(key=lambda brief: body.find(brief.split(" ", 1)[0]))
-    return _finish(f"{text}: {'; '.join(told)}" if told else text)
+    said = "; ".join(told[i] for i in sorted(told))
+    return _finish(f"{text}: {said}" if said else text)
 
 
 def _tells(word: str) -> bool:

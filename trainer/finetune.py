@@ -52,7 +52,7 @@ class FinetuneSettings:
     sparse_rate: float = 1e-3
     warmup: int = 8
     mask_warmup: int = 8
-    row: int = 512
+    row: int = 256
     seed: int = 0
     checkpoint_seconds: float = 30.0
 

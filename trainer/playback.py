@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from trainer.check import fault
 from trainer.corpus import first_names
-from trainer.extractive import instruct
+from trainer.extractive import habits, instruct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Source = Literal["model", "extractive"]
 
 PROMPT_VERSION = "1"
-"""To be raised with every change of prompt, check or rules, so that no old instruction is reused."""
+"""To be raised with each change of prompt, check or rules: no old instruction is reused then."""
 
 MAX_NEW_TOKENS = 40
 _TRIAL = 8  # mails that show whether a model can do it; 8 answers are seconds, even on two cores
@@ -89,6 +89,7 @@ class Playback:
         self._cache, self._complete = cache, complete
         self._version = version(model_hash)
         self._asked = self._sound = 0
+        self._habits: frozenset[str] = frozenset()
 
     def instructions(
         self,
@@ -107,6 +108,7 @@ class Playback:
         unique = list({mail.key: mail for mail in reversed(mails)}.values())[::-1]
         known = {mail.key: self._cache.get(mail.key, self._version) for mail in unique}
         made = {key: one for key, one in known.items() if one}
+        self._habits = habits(unique)
         # What an earlier run found out about the model need not be found out again.
         self._asked, self._sound = len(made), counts(made.values())["model"]
         for batch in self._batches([mail for mail in unique if mail.key not in made]):
@@ -131,7 +133,7 @@ class Playback:
         return {
             mail.key: Instruction(answers[mail.key], "model")
             if mail.key in answers
-            else Instruction(instruct(mail), "extractive")
+            else Instruction(instruct(mail, self._habits), "extractive")
             for mail in batch
         }
 
@@ -152,26 +154,44 @@ class Playback:
 
 
 _ORDER = (
-    "Below is an e-mail that I have sent. Write the short order with which I asked my secretary to "
-    "write it: one sentence that begins with a verb such as Tell, Ask, Thank, Invite or Decline, in "
-    "other words than the e-mail's, with all names, dates, numbers and links. Answer with the order "
-    "alone, in the language of the e-mail."
+    "Below is an e-mail that I have sent. Write the short order with which I asked my secretary "
+    "to write it: one sentence that begins with a verb such as Tell, Ask, Thank, Invite or "
+    "Decline, in other words than the e-mail's, with all names, dates, numbers and links. Answer "
+    "with the order alone, in the language of the e-mail."
 )
 _EXAMPLES = (
     (
-        "To: Stew\nSubject: Thursday\n\nHi Stew,\n\nI'm afraid something came up and I won't be "
-        "able to make it on Thursday. Would Friday at 3 work for you instead? Sorry about that!\n\n"
-        "Jen",
+        """To: Stew
+Subject: Thursday
+
+Hi Stew,
+
+I'm afraid something came up and I won't be able to make it on Thursday. Would Friday at 3 work \
+for you instead? Sorry about that!
+
+Jen""",
         "Tell Stew I can't make Thursday, offer Friday at 3.",
     ),
     (
-        "To: Archie\nSubject: Re: Internships\n\nThanks a lot for the pointer, Archie! It took me "
-        "a while, but the proposal is submitted now.\n\nBest,\nJen",
+        """To: Archie
+Subject: Re: Internships
+
+Thanks a lot for the pointer, Archie! It took me a while, but the proposal is submitted now.
+
+Best,
+Jen""",
         "Thank Archie, say the proposal is submitted.",
     ),
     (
-        "To: Jeannie\nSubject: Keycard\n\nDear Jeannie,\n\nHope you had a good weekend. My card "
-        "doesn't open room 4 any more since Monday. Could you please have a look?\n\nJen",
+        """To: Jeannie
+Subject: Keycard
+
+Dear Jeannie,
+
+Hope you had a good weekend. My card doesn't open room 4 any more since Monday. Could you please \
+have a look?
+
+Jen""",
         "Ask Jeannie to fix my keycard for room 4, broken since Monday.",
     ),
 )

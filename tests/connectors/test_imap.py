@@ -168,10 +168,10 @@ def test_an_unknown_host_is_unreachable() -> None:
 
 def test_a_closed_port_is_unreachable() -> None:
     """Nobody listening is told as such."""
-    with listening(lambda _: None) as port:
-        pass
-    with pytest.raises(UnreachableError, match="refused"):
-        ImapConnector(local(port)).state(Role.SENT)
+    with socket.socket() as bound:  # bound and not listening, so that nobody else takes the port
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(UnreachableError, match="refused"):
+            ImapConnector(local(bound.getsockname()[1])).state(Role.SENT)
 
 
 def test_a_silent_server_is_given_up() -> None:
@@ -327,6 +327,7 @@ def listening(answer: Callable[[socket.socket], object]) -> Iterator[int]:
     try:
         yield int(listener.getsockname()[1])
     finally:
+        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a connection
         listener.close()
 
 

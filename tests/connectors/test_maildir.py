@@ -204,3 +204,15 @@ def test_a_state_folder_that_cannot_be_made_is_an_error(root: Path) -> None:
     with pytest.raises(MailboxError) as caught:
         opened(root).state(Role.SENT)
     assert caught.value.path.startswith(str(root.parent / "s"))
+
+
+def test_a_part_that_is_missing_is_made(root: Path) -> None:
+    """A Maildir that lost its empty folders on its way here can still be written."""
+    (root / "new/1.a").write_bytes(_RAW)
+    (root / "tmp").rmdir()
+    (root / "cur").rmdir()
+    connector = opened(root)
+    (message,) = connector.fetch(Role.SENT)
+    connector.add_flags(Role.SENT, message.uid, ["\\Seen"])
+    connector.append(Role.SENT, _RAW, flags=["\\Seen"])
+    assert [message.flags for message in connector.fetch(Role.SENT)] == [{"\\Seen"}] * 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +33,8 @@ from daemon.store import Place, Store
 from trainer.errors import ModelMissingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from connectors.mail import Mail
 
 LOST = Unreachable("imap.example.org", 993, "the connection broke")
@@ -76,16 +77,19 @@ class World:
         self.numbers = 0
 
     def clock(self) -> datetime:
+        """Return the time."""
         return self.time
 
     @contextmanager
     def store(self) -> Iterator[Store]:
+        """Open the store as a new process would, with the mails she has sent."""
         with Store(self.folder / "data", clock=self.clock) as store:
             for number, mail in enumerate(self.known):
                 store.keep(Place("test", 1, number + 1), mail)
             yield store
 
     def process(self) -> Counts:
+        """Look at the requests folder once."""
         with self.store() as store:
             return process(self.account, self.mailbox, store, self.writer, self.clock)
 
@@ -116,16 +120,19 @@ class World:
         return uid
 
     def drafts(self) -> list[Any]:
+        """Return the messages in Drafts."""
         return [
             message_from_bytes(m.raw, policy=policy.default)
             for m in self.mailbox.fetch(Role.DRAFTS)
         ]
 
     def draft(self) -> Any:  # noqa: ANN401 - the standard library's message
+        """Return the only message in Drafts."""
         (draft,) = self.drafts()
         return draft
 
     def flags(self, uid: int) -> frozenset[str]:
+        """Return the flags of a message in the requests folder."""
         (found,) = [m.flags for m in self.mailbox.fetch(Role.REQUESTS) if m.uid == uid]
         return found
 
@@ -692,9 +699,9 @@ def test_what_the_owner_did_to_her_draft_is_final(world: World) -> None:
 def test_a_new_uidvalidity_at_any_moment_doubles_nothing(
     world: World,
     role: Role,
-    operation: Any,
+    operation: Any,  # noqa: ANN401
     *,
-    done: bool,  # noqa: ANN401
+    done: bool,
 ) -> None:
     """Renumbered folders between a fault and the next look: still one draft, marked once."""
     world.mailbox.append(Role.DRAFTS, world.mail("older draft"), flags=["\\Draft"])
@@ -937,7 +944,8 @@ class Interleavings(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.world = World(Path(self.folder.name))
         self.requests: dict[str, bytes] = {}
-        self.lost: list[bytes] = []
+        self.lost: list[tuple[Role, bytes]] = []
+        self.sent: set[tuple[bytes, int]] = set()
         self.hers: set[str] = set()
 
     def teardown(self) -> None:
@@ -967,29 +975,44 @@ class Interleavings(RuleBasedStateMachine):
         """Let somebody else send something to the folder."""
         self.world.file(_delivered(self.world.mail("Tell Stew all")))
 
-    @rule(moment=st.integers(0, 150))
-    def crash(self, moment: int) -> None:
-        """Look, and die on the way."""
+    @rule(kind=st.sampled_from(["instruction", "answer"]), moment=st.integers(20, 150))
+    def crash(self, kind: str, moment: int) -> None:
+        """Look at something new, and die on the way."""
+        self.file(kind)
         _look(self.world, moment)
+        with self.world.store() as store:
+            rows = store.database.rows("SELECT raw, attempts FROM outbox WHERE attempts > 0")
+        self.sent |= set(rows)
 
-    @rule(operation=st.sampled_from(["append", "add_flags", "state"]), done=st.booleans())
-    def lose(self, operation: Any, *, done: bool) -> None:  # noqa: ANN401
-        """Look, and lose the connection on the way."""
-        done = done and operation != "state"
+    @rule(
+        kind=st.sampled_from(["instruction", "answer"]),
+        operation=st.sampled_from(["append", "append", "add_flags"]),
+        done=st.booleans(),
+    )
+    def lose(self, kind: str, operation: Any, *, done: bool) -> None:  # noqa: ANN401
+        """Look at something new, and lose the connection on the way."""
+        self.file(kind)
         self.world.mailbox.fail(operation, LOST, done=done)
         with suppress(Unreachable):
             self.world.process()
         self.world.mailbox._faults.clear()
         with self.world.store() as store:
-            rows = store.database.rows("SELECT raw FROM outbox WHERE state = 'appending'")
-        if operation == "append" and not done:
-            self.lost += [raw for (raw,) in rows]
+            rows = store.database.rows(
+                "SELECT kind, attempts, raw FROM outbox WHERE state = 'appending'"
+            )
+        roles = {"draft": Role.DRAFTS, "note": Role.REQUESTS}
+        for kind, attempts, raw in rows:
+            if operation == "append" and not done and (raw, attempts) not in self.sent:
+                self.lost.append((roles[kind], raw))
+        self.sent |= {(raw, attempts) for _, attempts, raw in rows}
 
     @rule()
     @precondition(lambda self: self.lost)
     def arrive_late(self) -> None:
         """Deliver what was on its way when the connection broke."""
-        self.world.mailbox.append(Role.DRAFTS, self.lost.pop(), flags=["\\Draft", "\\Seen"])
+        role, raw = self.lost.pop()
+        flags = ["\\Draft", "\\Seen"] if role is Role.DRAFTS else []
+        self.world.mailbox.append(role, raw, flags=flags)
 
     @rule(role=st.sampled_from([Role.DRAFTS, Role.REQUESTS]))
     def renumber(self, role: Role) -> None:
@@ -1027,6 +1050,8 @@ class Interleavings(RuleBasedStateMachine):
             assert len(ours) <= 1
             assert ours or name in self.hers
         assert {message_id(m.raw) for m in found} <= set(self.requests)
+        notes = [m.raw for m in self.world.mailbox.fetch(Role.REQUESTS) if b"X-Panza" in m.raw]
+        assert len(notes) == len(set(notes))
         assert _look(self.world).changes == 0
 
 

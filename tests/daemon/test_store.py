@@ -157,12 +157,13 @@ def test_folder_notes_and_notes_are_kept(tmp_path: Path) -> None:
         assert store.note("other") == ""
 
 
-def test_instructions_belong_to_a_prompt_and_a_model(store: Store) -> None:
-    """An instruction is found under the prompt and the model that made it, and no other."""
-    store.save_instructions("1", "model", {"k": Instruction("Ask Stew.", "model")})
-    assert store.instructions("1", "model") == {"k": Instruction("Ask Stew.", "model")}
-    assert store.instructions("2", "model") == {}
-    assert store.instructions("1", "other") == {}
+def test_instructions_belong_to_a_version_of_playback(store: Store) -> None:
+    """An instruction is found under the version that made it, and no other."""
+    made = Instruction("Ask Stew.", "model")
+    store.save_instructions("1-model", {"k": made})
+    assert store.instruction("k", "1-model") == made
+    assert store.instruction("k", "2-model") is None
+    assert store.instruction("other", "1-model") is None
 
 
 def test_runs_tell_when_and_how_they_ended(store: Store) -> None:
