@@ -15,6 +15,7 @@ from email.header import Header
 from email.utils import format_datetime, quote
 from typing import TYPE_CHECKING
 
+from connectors import headers
 from connectors.mail import Address
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ MAX_SUBJECT = 250  # characters
 MAX_QUOTED = 100_000  # characters of the mail that is answered
 
 _ID_DIGITS = 40  # hex digits of a key in a Message-ID: 160 bits
-_OUR_ID = re.compile(rf"panza\.[0-9a-f]{{{_ID_DIGITS}}}@.*")
+_OUR_ID = re.compile(rf"panza\.(note\.)?[0-9a-f]{{{_ID_DIGITS}}}@.*")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
@@ -127,7 +128,7 @@ def note(content: Note) -> bytes:
         ("From", _mailboxes([Address("Panza", owner.email)])),
         ("To", _mailboxes([owner])),
         ("Subject", _unstructured(content.title)),
-        ("Message-ID", f"<{message_id(content.key, owner.email)}>"),
+        ("Message-ID", f"<{_id(f'panza.note.{content.key[:_ID_DIGITS]}', owner.email)}>"),
         ("In-Reply-To", _ids([content.about])),
         ("References", _ids([content.about])),
         ("Auto-Submitted", "auto-generated"),
@@ -147,18 +148,19 @@ def message_id(key: str, sender: str) -> str:
 
     Some servers search Message-IDs without regard to case or cut them at other characters.
     """
-    domain = re.sub(r"[^a-z0-9.]", "", sender.rpartition("@")[2].lower()).strip(".")
-    return f"panza.{key[:_ID_DIGITS]}@{domain or 'invalid'}"
+    return _id(f"panza.{key[:_ID_DIGITS]}", sender)
 
 
 def ours(message: Part) -> bool:
     """Tell whether Panza wrote a message: a draft, or a note."""
-    return bool(message.get("x-panza")) or is_our_id(message.get("message-id").decode("latin-1"))
+    name = headers.message_id(message.get("message-id"))
+    return bool(message.get("x-panza") or _OUR_ID.fullmatch(name))
 
 
-def is_our_id(value: str) -> bool:
-    """Tell whether a Message-ID, with or without angle brackets, is one that Panza gave."""
-    return _OUR_ID.fullmatch(value.strip().strip("<>")) is not None
+def is_note(name: str) -> bool:
+    """Tell whether a Message-ID without angle brackets is that of a note."""
+    match = _OUR_ID.fullmatch(name)
+    return match is not None and match[1] is not None
 
 
 def reply_subject(subject: str) -> str:
@@ -190,6 +192,11 @@ def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
     clean = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
     body = f"{clean}\n".replace("\n", "\r\n").encode()
     return header + binascii.b2a_qp(body, istext=True)
+
+
+def _id(left: str, sender: str) -> str:
+    domain = re.sub(r"[^a-z0-9.]", "", sender.rpartition("@")[2].lower()).strip(".")
+    return f"{left}@{domain or 'invalid'}"
 
 
 def _unstructured(value: str) -> str:

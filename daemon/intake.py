@@ -215,7 +215,7 @@ class Intake:
         copies, _ = self._others(mail.cc, others)
         answered = mail.in_reply_to or next(iter(mail.references[-1:]), "")
         # An answer to a note of Panza's is a new request.
-        if compose.is_our_id(answered) or not (mail.answered or answered):
+        if compose.is_note(answered) or not (mail.answered or answered):
             return _Answered(alias, others, copies)
         heading, writer = self._announced(body.read(message).text)
         return _Answered(

@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +199,7 @@ def _convert(gguf: Path, name: str, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     place: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    with _quiet():
+    with _quiet(), redirect_stderr(StringIO()):  # its progress bar heeds no setting
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,

@@ -169,8 +169,7 @@ def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
     topic = third(topic)
     found = [act for part in told for act in acts(part)]
     found += [act for part in habitual for act in _mentioned(part)]
-    if topic:
-        found = [replace(act, content=_THIS.sub(f"about {topic}", act.content)) for act in found]
+    found = [replace(act, content=_named(act.content, topic)) for act in found]
     found = [replace(act, content=loosen(act.content, mail.text)) for act in found]
     found = _answer_invitation(found)
     limit = min(_MAX, word_limit(mail.text)) - 2
@@ -185,6 +184,10 @@ def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
         chosen = chosen[:-1]
         text = _compose(chosen, to, topic, dice)
     return _finish(text)
+
+
+def _named(content: str, topic: str) -> str:
+    return _THIS.sub(lambda _: f"about {topic}", content) if topic else content
 
 
 # Subjects that are sentences: "Thank you for the festival", "She floats", "Meet today?".

@@ -191,10 +191,20 @@ def _accumulate(lm: LanguageModel, batch: Sequence[Example], row: int) -> float:
     count = sum(len(one.tokens) - one.learned for one in batch)
     total = 0.0
     for mails in pack(batch, row):
+        # A mail longer than a row is computed twice rather than held whole in memory.
+        _recompute(lm, on=sum(len(one.tokens) for one in mails) > row)
         loss = token_losses(lm, mails).sum() / count
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     return total
+
+
+def _recompute(lm: LanguageModel, *, on: bool) -> None:
+    """Keep the activations of a forward for its backward, or recompute them layer by layer."""
+    if on:
+        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
+    else:
+        lm.model.gradient_checkpointing_disable()
 
 
 def _choose_masks(lm: LanguageModel, run: _Run, examples: Sequence[Example]) -> None:

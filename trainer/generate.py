@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,12 +22,15 @@ class Sampling:
     Attributes:
         temperature: 0 for always the likeliest.
         top_p: The share of probability that is sampled from.
+        repetition: Divides the logits of tokens that were written before (CTRL, Keskar et al.,
+            arXiv 1909.05858): above 1, small models do not go round in circles.
         max_tokens: The most tokens to write.
         seed: Makes a draft repeatable.
     """
 
-    temperature: float = 0.5
+    temperature: float = 0.3
     top_p: float = 0.9
+    repetition: float = 1.05
     max_tokens: int = 400
     seed: int = 0
 
@@ -37,7 +40,10 @@ class Sampling:
             chosen: dict[str, Any] = {"do_sample": False}
         else:
             chosen = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
-        return chosen | {"max_new_tokens": self.max_tokens}
+        return chosen | {
+            "repetition_penalty": self.repetition,
+            "max_new_tokens": self.max_tokens,
+        }
 
 
 def write(
@@ -58,10 +64,13 @@ def write(
         stream: Called with each piece of the text as it is written, the subject line first.
     """
     chosen = sampling or Sampling()
-    prompt = _prompt(lm, ask, budget)
     streamer = _streamer(lm, stream) if stream else None
-    written = _generate(lm, [prompt], chosen, streamer=streamer)[0]
-    return parse_draft(written, ask.subject)
+    written = _generate(lm, [_prompt(lm, ask, budget)], chosen, streamer=streamer)[0]
+    subject, text = parse_draft(written, ask.subject)
+    if subject and not text and not ask.subject:
+        # A model that was not trained may stop behind the subject: given it, it goes on.
+        return write(lm, replace(ask, subject=subject), sampling, budget=budget, stream=stream)
+    return subject, text
 
 
 def write_many(
@@ -77,7 +86,14 @@ def write_many(
     chosen = sampling or Sampling()
     prompts = [_prompt(lm, ask, budget) for ask in asks]
     written = _in_batches(lm, prompts, chosen, batch, progress)
-    return [parse_draft(text, ask.subject) for text, ask in zip(written, asks, strict=True)]
+    drafts = [parse_draft(text, ask.subject) for text, ask in zip(written, asks, strict=True)]
+    stopped = {i: replace(asks[i], subject=subject) for i, (subject, text) in enumerate(drafts)
+               if subject and not text and not asks[i].subject}
+    if stopped:  # behind the subject, as in `write`
+        again = write_many(lm, list(stopped.values()), sampling, budget=budget, batch=batch)
+        for i, draft in zip(stopped, again, strict=True):
+            drafts[i] = draft
+    return drafts
 
 
 def complete(
@@ -95,7 +111,7 @@ def complete(
     prompts = [
         list(lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]) for text in rendered
     ]
-    greedy = Sampling(temperature=0, max_tokens=max_new_tokens)
+    greedy = Sampling(temperature=0, repetition=1, max_tokens=max_new_tokens)
     return _in_batches(lm, prompts, greedy, batch, lambda _done, _total: None)
 
 

@@ -43,8 +43,8 @@ class Budget:
     """
 
     profile: int = 128
-    thread: int = 256
-    retrieved: int = 384
+    thread: int = 192
+    retrieved: int = 256
 
 
 class Tokenizer(Protocol):

@@ -95,7 +95,7 @@ def many(count: int) -> list[SentMail]:
             "Ask Wally which email I should use for them.",
         ),
         (
-            "Hi Jo,\n\nThank you for the invitation, I would be happy to give a talk in May.\n\nJen",
+            "Hi Jo,\n\nThank you for the invitation, I would be glad to give a talk in May.\n\nJen",
             "Accept Jo's invitation, offer to give a talk in May.",
         ),
         (
@@ -130,7 +130,7 @@ def test_facts_stay() -> None:
 
 
 def test_a_new_mail_names_its_subject_where_the_text_does_not() -> None:
-    """A subject that the acts leave out is part of the instruction of a new mail, not of a reply."""
+    """A subject that the acts leave out is told of a new mail, not of a reply."""
     text = "Hi Tom,\n\nCould you come to the yard on Monday at nine?\n\nJen"
     assert instruct(mail(text, subject="Disk quota")).startswith(
         "Write to Tom about disk quota, ask"
@@ -171,7 +171,7 @@ def test_turns_of_phrase_are_not_ordered() -> None:
     [
         (
             "de",
-            "Liebe Anna,\n\nleider kann ich am Donnerstag nicht kommen, ginge Freitag um 15 Uhr?\n\nJo",
+            "Liebe Anna,\n\nleider kann ich Donnerstag nicht kommen, ginge Freitag 15 Uhr?\n\nJo",
             "Schreib Anna wegen Treffen:",
             ("Donnerstag", "nicht", "Freitag", "15"),
         ),
@@ -198,7 +198,20 @@ def test_other_languages(language: str, text: str, start: str, facts: tuple[str,
     assert fault(made, one) == ""
 
 
-@given(text=st.text(max_size=400), subject=st.text(max_size=40), to=st.text(max_size=20))
+PHRASES = (
+    "please, ", "could you ", "thank you ", "for ", "sorry ", "let me know ", "if ", "since ",
+    "I am ", "you ", "your ", "this ", "yes, ", "? ", ". ", ": ", "\n", "\n\n", ", ", "(",
+    ") ", "-- ", "- ", "about ", "would ", "it is ", "here is ", "Stew ", "3 ",
+    "http://a.b/c ", "Re: ",
+)  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PHRASES), max_size=60).map("".join)
+
+
+@given(
+    text=st.text(max_size=400) | TEXTS,
+    subject=st.text(max_size=40) | TEXTS,
+    to=st.text(max_size=20),
+)
 @settings(deadline=None)
 def test_any_text_has_an_instruction(text: str, subject: str, to: str) -> None:
     """Whatever a mail holds, its instruction is one line of bounded length."""
