@@ -152,9 +152,10 @@ def _embed(store: Store, progress: Progress) -> None:
 def _status(
     account: Account, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    from daemon.journal import Journal
+    from daemon.journal import Journal, State
     from daemon.retrieval import missing
     from daemon.runs import Runs
+    from daemon.sightings import Sightings
     from trainer.adapters import Registry
 
     about: dict[str, Any] = {"name": account.name, "mails": 0, "adapter": None, "notes": []}
@@ -178,9 +179,17 @@ def _status(
             if not note.messages and note.cursor.uid
         ]
         journal = Journal(store.database, store.clock)
+        refused = Sightings(store.database, store.clock).refusals()
+        parked = [one for one in journal.newest() if one.state is State.PARKED]
         runs = Runs(store.database, store.clock).newest()
         waiting = len(journal.unsettled())
-        return about, {"states": journal.counts(), "waiting": waiting}, [_job(r) for r in runs]
+        requests = {
+            "states": journal.counts(),
+            "waiting": waiting,
+            "refused": refused,
+            "failures": [{"since": one.changed, "reason": one.reason} for one in parked],
+        }
+        return about, requests, [_job(r) for r in runs]
 
 
 def _job(run: Run) -> dict[str, Any]:
@@ -205,6 +214,8 @@ def _status_text(data: dict[str, Any]) -> str:
     for requests in data["requests"]:
         if states := ", ".join(f"{count} {state}" for state, count in requests["states"].items()):
             lines.append(f"{requests['account']}: requests: {states}")
+        lines += [f"  refused: {count}, {why}" for why, count in requests["refused"].items()]
+        lines += [f"  failed: {failure['reason']}" for failure in requests["failures"]]
     for job in data["jobs"]:
         ended = f"ended {job['ended']:%H:%M:%S}" if job["ended"] else "runs, or was killed"
         error = (job["outcome"] or {}).get("error", "")

@@ -37,6 +37,7 @@ NOT_YOURS = "not yours"
 AUTOMATIC = "automatic"
 FORWARD_ONLY = "forward only"
 EMPTY = "empty"
+TO_HERSELF = "to yourself"
 
 _BATCH = 100
 _OWNER = "owner"
@@ -125,6 +126,9 @@ def reason_to_leave_out(mail: Mail, owner: frozenset[str]) -> str:
         return AUTOMATIC
     if not mail.text.strip():
         return FORWARD_ONLY if mail.answered.strip() else EMPTY
+    recipients = {one.email.casefold() for one in (*mail.to, *mail.cc)}
+    if recipients and recipients <= owner:
+        return TO_HERSELF  # a note or a request, not a letter: another voice
     return ""
 
 

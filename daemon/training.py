@@ -112,12 +112,7 @@ def train(
     )
     scores["candidate"] = _score(lm, "candidate", held_out, progress)
     better, verdict = judge(scores)
-    counts = {
-        "examples": len(parts.train),
-        "held_out": len(parts.held_out),
-        "left_out": dict(left_out),
-        "instructions": dict(Counter(one.source for one in played.values())),
-    }
+    instructions: dict[str, int] = dict(Counter(one.source for one in played.values()))
     manifest = registry.add(
         Manifest(
             id=registry.new_id(store.clock(), config.training.method),
@@ -125,7 +120,12 @@ def train(
             base=lm.name,
             base_hash=lm.hash,
             method=config.training.method,
-            counts=counts,
+            counts={
+                "examples": len(parts.train),
+                "held_out": len(parts.held_out),
+                "left_out": dict(left_out),
+                "instructions": instructions,
+            },
             settings=asdict(settings),
             scores=scores,
             verdict=verdict,
@@ -142,7 +142,10 @@ def train(
         seconds=round(time.monotonic() - started, 1),
         peak_memory_bytes=_peak_memory(lm),
         scores=scores,
-        **counts,
+        examples=len(parts.train),
+        held_out=len(parts.held_out),
+        left_out=dict(left_out),
+        instructions=instructions,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from daemon.brief import Draft, Source
+from daemon.brief import ANSWER, Draft, Source
 from daemon.material import load_base, open_index
 from daemon.training import adapters_folder
 from trainer.corpus import first_names
@@ -59,7 +59,7 @@ class Writer:
             brief: What the owner wants.
             stream: Called with each piece of the draft's subject line and text as it comes.
         """
-        query = brief.instruction or brief.thread
+        query = brief.thread if brief.instruction == ANSWER else brief.instruction
         hits = self._retrieval.search(query, self._config.retrieval.emails, before=brief.before)
         ask = Ask(
             instruction=brief.instruction,

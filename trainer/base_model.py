@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from trainer.errors import ModelMissingError
 
@@ -70,7 +71,7 @@ def load(name: str, *, cache: Path, precision: str = "auto", device: str = "auto
     dtype = _dtype(precision, where)
     folder = resolve(name, cache=cache)
     model, tokenizer = _read(folder, name, dtype=dtype)
-    model.to(where)
+    model.to(where)  # type: ignore[arg-type]  # its decorator hides `self` from mypy
     model.requires_grad_(requires_grad=False)
     model.eval()
     return LanguageModel(
@@ -225,7 +226,7 @@ def _read(
                 folder, local_files_only=True, use_safetensors=True, dtype=dtype
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelMissingError(name, f"{folder} cannot be read: {error}") from error
     return model, tokenizer
 

@@ -85,7 +85,7 @@ def load(folder: Path | None = None) -> Embedder:
     """
     folder = folder or _packaged()
     # A bar of milliseconds, which would be written even where no terminal is.
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     try:
         # safetensors only: other weight formats can run code when they are read.
         model = AutoModel.from_pretrained(

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trainer.prompt import Ask, Budget, Tokenizer, encode, encode_subject, encode_text
+from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from transformers import PreTrainedTokenizerBase
 
     from trainer.base_model import LanguageModel
 
@@ -37,7 +39,7 @@ class Example:
 
 
 def example(
-    tokenizer: Tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     key: str,
     ask: Ask,
     subject: str,

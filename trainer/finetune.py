@@ -194,7 +194,7 @@ def _accumulate(lm: LanguageModel, batch: Sequence[Example], row: int) -> float:
         # A mail longer than a row is computed twice rather than held whole in memory.
         _recompute(lm, on=sum(len(one.tokens) for one in mails) > row)
         loss = token_losses(lm, mails).sum() / count
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += loss.item()
     return total
 
@@ -202,9 +202,9 @@ def _accumulate(lm: LanguageModel, batch: Sequence[Example], row: int) -> float:
 def _recompute(lm: LanguageModel, *, on: bool) -> None:
     """Keep the activations of a forward for its backward, or recompute them layer by layer."""
     if on:
-        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
+        lm.model.activation_checkpointing_enable({"use_reentrant": False})
     else:
-        lm.model.gradient_checkpointing_disable()
+        lm.model.activation_checkpointing_disable()
 
 
 def _choose_masks(lm: LanguageModel, run: _Run, examples: Sequence[Example]) -> None:

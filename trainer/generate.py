@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.prompt import Ask, Budget, encode, encode_subject, parse_draft
+from trainer.prompt import Ask, Budget, encode, encode_subject, parse_draft, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,8 +87,11 @@ def write_many(
     prompts = [_prompt(lm, ask, budget) for ask in asks]
     written = _in_batches(lm, prompts, chosen, batch, progress)
     drafts = [parse_draft(text, ask.subject) for text, ask in zip(written, asks, strict=True)]
-    stopped = {i: replace(asks[i], subject=subject) for i, (subject, text) in enumerate(drafts)
-               if subject and not text and not asks[i].subject}
+    stopped = {
+        i: replace(asks[i], subject=subject)
+        for i, (subject, text) in enumerate(drafts)
+        if subject and not text and not asks[i].subject
+    }
     if stopped:  # behind the subject, as in `write`
         again = write_many(lm, list(stopped.values()), sampling, budget=budget, batch=batch)
         for i, draft in zip(stopped, again, strict=True):
@@ -104,12 +107,9 @@ def complete(
     batch: int = 16,
 ) -> list[str]:
     """Answer each conversation with the model's likeliest words, several at a time."""
-    rendered = [
-        lm.tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True)
-        for one in conversations
-    ]
     prompts = [
-        list(lm.tokenizer(str(text), add_special_tokens=False)["input_ids"]) for text in rendered
+        list(lm.tokenizer(render(lm.tokenizer, one), add_special_tokens=False)["input_ids"])
+        for one in conversations
     ]
     greedy = Sampling(temperature=0, repetition=1, max_tokens=max_new_tokens)
     return _in_batches(lm, prompts, greedy, batch, lambda _done, _total: None)

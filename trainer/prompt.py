@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,7 @@ class Budget:
     retrieved: int = 256
 
 
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that a prompt needs."""
-
-    def __call__(self, text: str, *, add_special_tokens: bool = ...) -> Mapping[str, list[int]]:
-        """Return the token ids of a text under ``input_ids``."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids."""
-
-    def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        """Render a conversation in the model's own format."""
-
-
-def encode(tokenizer: Tokenizer, ask: Ask, budget: Budget | None = None) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget | None = None) -> list[int]:
     """Return the token ids of the prompt, up to where the draft's subject begins.
 
     The prompt ends with ``Subject:`` as the model's first word; a draft goes on with
@@ -71,15 +60,33 @@ def encode(tokenizer: Tokenizer, ask: Ask, budget: Budget | None = None) -> list
     """
     limits = budget or Budget()
     messages = _messages(tokenizer, ask, limits)
-    return _ids(tokenizer, _render(tokenizer, messages)) + _ids(tokenizer, "Subject:")
+    return _ids(tokenizer, render(tokenizer, messages)) + _ids(tokenizer, "Subject:")
 
 
-def encode_subject(tokenizer: Tokenizer, subject: str) -> list[int]:
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+    """Return a conversation in the model's own chat format, up to where the model answers.
+
+    A model that has no chat format, or none with a system role, is told the same in one piece.
+    """
+    folded = "\n\n".join(message["content"] for message in messages)
+    if getattr(tokenizer, "chat_template", None) is None:
+        return f"{folded}\n\n"
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError:
+        alone = [{"role": "user", "content": folded}]
+        rendered = tokenizer.apply_chat_template(alone, tokenize=False, add_generation_prompt=True)
+    return str(rendered)
+
+
+def encode_subject(tokenizer: PreTrainedTokenizerBase, subject: str) -> list[int]:
     """Return the token ids of a draft's subject, up to where its text begins."""
     return _ids(tokenizer, f" {subject}\n\n")
 
 
-def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the token ids of a draft's text, without the token that ends it."""
     return _ids(tokenizer, text)
 
@@ -98,7 +105,7 @@ def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
     return " ".join(head.split()), text.strip()
 
 
-def _messages(tokenizer: Tokenizer, ask: Ask, budget: Budget) -> list[dict[str, str]]:
+def _messages(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget) -> list[dict[str, str]]:
     owner = ask.owner or "the owner"
     about = f"You are {owner} and write your own e-mail, in your own voice."
     if profile := _cut(tokenizer, ask.profile.strip(), budget.profile):
@@ -117,19 +124,7 @@ def _messages(tokenizer: Tokenizer, ask: Ask, budget: Budget) -> list[dict[str, 
     ]
 
 
-def _render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
-    """Render in the model's chat format; without one, or without a system role, do with less."""
-    folded = "\n\n".join(message["content"] for message in messages)
-    if getattr(tokenizer, "chat_template", None) is None:
-        return f"{folded}\n\n"
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        alone = [{"role": "user", "content": folded}]
-        return tokenizer.apply_chat_template(alone, tokenize=False, add_generation_prompt=True)
-
-
-def _fitting(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[str]:
+def _fitting(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int) -> list[str]:
     chosen: list[str] = []
     for text in texts:
         limit -= len(_ids(tokenizer, text))
@@ -139,11 +134,15 @@ def _fitting(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[str
     return chosen
 
 
-def _cut(tokenizer: Tokenizer, text: str, limit: int) -> str:
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
     # A token is at least one character: the slice keeps a text of megabytes cheap.
     ids = _ids(tokenizer, text[: limit * 16])
-    return text if len(ids) <= limit and len(text) <= limit * 16 else tokenizer.decode(ids[:limit])
+    return (
+        text
+        if len(ids) <= limit and len(text) <= limit * 16
+        else str(tokenizer.decode(ids[:limit]))
+    )
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -240,7 +240,8 @@ def _text(
     for column, score in trained.scores.items():
         if score is not None:
             scores.add_row(_COLUMNS[column], f"{score['perplexity']:.2f}")
-    console = Console(file=StringIO(), width=min(100, shutil.get_terminal_size().columns))
+    shown = StringIO()
+    console = Console(file=shown, width=min(100, shutil.get_terminal_size().columns))
     console.print(table)
     console.print("Mails of hers that the draft drew on:")
     for subject in used or ["none"]:
@@ -251,7 +252,7 @@ def _text(
         f"\nLearned from {trained.examples} mails in {trained.seconds:.0f} s, with "
         f"{trained.peak_memory_bytes / 2**30:.1f} GiB of memory. Adapter {trained.verdict}."
     )
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return shown.getvalue()
 
 
 _COLUMNS = {

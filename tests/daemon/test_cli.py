@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,12 +19,12 @@ from daemon.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import HashingEmbedder
 
     Panza = Callable[..., tuple[int, str, str]]
 
-ROOT = Path(__file__).parents[2]
 LETTERS = "".join(
     f"From MAILER-DAEMON Mon Jan  1 09:00:00 2024\n"
     f"From: {sender}\nTo: Stew <stew@example.org>\nSubject: Number {number}\n"
@@ -78,7 +76,6 @@ def in_process(folder: Path, *words: str, code: str = "") -> subprocess.Complete
     return subprocess.run(  # noqa: S603
         [sys.executable, *start, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -338,7 +335,6 @@ def test_ctrl_c_ends_with_130_and_one_line(folder: Path) -> None:
         )
         with subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "daemon", "--config", str(folder / "panza.yaml"), "sync"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -357,7 +353,6 @@ def test_a_reader_that_leaves_is_no_fault(synced: Path) -> None:
     done = subprocess.run(  # noqa: S602
         command,
         shell=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mailbox
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -263,7 +262,6 @@ def test_a_killed_sync_goes_on(tmp_path: Path) -> None:
     )
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

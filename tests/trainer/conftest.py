@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from trainer.base_model import LanguageModel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trainer.base_model import LanguageModel
 
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}"
@@ -39,6 +40,7 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageMod
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
+        initializer_range=0.15,  # large enough for a frozen head to tell states apart
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,

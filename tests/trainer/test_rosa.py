@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from trainer.rosa import RosaConfig, get_rosa_model, load_rosa_model
 from trainer.rosa.layer import SparseLinear
 from trainer.rosa.mask import nonzeros, top_entries
@@ -24,6 +25,7 @@ IDS = torch.arange(3, 67).view(2, 32)
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
+    """Return a model's logits for the same two rows of tokens."""
     with torch.no_grad():
         out: torch.Tensor = model(input_ids=IDS).logits
     return out
@@ -56,8 +58,15 @@ def dense_delta(rosa: RosaModel, name: str) -> torch.Tensor:
     return delta
 
 
-@pytest.mark.parametrize("config", [RosaConfig(rank=4), RosaConfig(rank=4, density=0),
-                                    RosaConfig(rank=0, density=0.1), RosaConfig(rank=0, density=1)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        RosaConfig(rank=4),
+        RosaConfig(rank=4, density=0),
+        RosaConfig(rank=0, density=0.1),
+        RosaConfig(rank=0, density=1),
+    ],
+)
 def test_the_adapter_adds_scaled_ba_plus_s(make_tiny: Make, config: RosaConfig) -> None:
     """An adapted model answers like the base model with the dense delta added to its weights."""
     rosa = random_adapter(make_tiny(), config)
@@ -116,7 +125,9 @@ def test_merged_it_answers_the_same(make_tiny: Make) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_equal_those_of_the_dense_formulation(make_tiny: Make, dtype: torch.dtype) -> None:
+def test_gradients_equal_those_of_the_dense_formulation(
+    make_tiny: Make, dtype: torch.dtype
+) -> None:
     """The gradient of each value of S is autograd's gradient of the dense weight at its entry."""
     rosa = random_adapter(make_tiny(dtype=dtype), RosaConfig(rank=0, density=0.1))
     rosa.train_sparse(on=True)
@@ -175,8 +186,8 @@ def test_the_mask_is_the_dense_references_top_k(make_tiny: Make) -> None:
     for part in (slice(0, 25), slice(25, 39)):
         reference.zero_grad()
         losses[part].sum().backward(retain_graph=True)
-        for name, score in total.items():
-            score += reference.get_submodule(name).weight.grad.square()
+        for name in total:
+            total[name] += reference.get_submodule(name).weight.grad.square()
     for name, score in total.items():
         count = nonzeros(score.numel(), config.density)
         assert torch.equal(rosa.layers[name].indices, top_entries(score, count)), name
@@ -201,8 +212,17 @@ def test_nothing_dense_is_saved_for_backward(tiny: LanguageModel) -> None:
     assert copies == []
 
 
-@pytest.mark.parametrize("wrong", [{"rank": -1}, {"density": 1.5}, {"density": -0.1}, {"alpha": 0},
-                                   {"dropout": 1.0}, {"rank": 0, "density": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rank": -1},
+        {"density": 1.5},
+        {"density": -0.1},
+        {"alpha": 0},
+        {"dropout": 1.0},
+        {"rank": 0, "density": 0},
+    ],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     """Each impossible value is refused with its name and the value."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -232,8 +252,9 @@ def test_a_damaged_file_is_refused(make_tiny: Make, tmp_path: Path) -> None:
     random_adapter(make_tiny(), RosaConfig()).save(file)
     state = load_file(file)
     state.popitem()
-    save_file(state, tmp_path / "short.safetensors",
-              metadata={"format": "panza-rosa-1", "config": "{}"})
+    save_file(
+        state, tmp_path / "short.safetensors", metadata={"format": "panza-rosa-1", "config": "{}"}
+    )
     with pytest.raises(ValueError, match="missing"):
         load_rosa_model(make_tiny().model, tmp_path / "short.safetensors")
     save_file(state, tmp_path / "other.safetensors")

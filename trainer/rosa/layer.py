@@ -63,7 +63,7 @@ class SparseLinear(nn.Linear):
         size = self.weight.numel()
         wide = indices.to(self.weight.device).long()
         ascending = bool((wide[1:] > wide[:-1]).all()) if wide.numel() > 1 else True
-        if wide.numel() and not (ascending and 0 <= int(wide[0]) and int(wide[-1]) < size):
+        if wide.numel() and not (ascending and int(wide[0]) >= 0 and int(wide[-1]) < size):
             raise ValueError(f"the mask's positions are not ascending positions below {size}")
         if values is not None and values.shape != indices.shape:
             raise ValueError(f"{values.numel()} values for {indices.numel()} positions")
@@ -96,7 +96,7 @@ class SparseLinear(nn.Linear):
         return plain.train(self.training)
 
     def _chunks(self, wide: Tensor) -> list[tuple[int, int, int, int]]:
-        """Cut W into runs of rows: (first row, last row, first non-zero, last non-zero), half open."""
+        """Cut W into runs of rows: first and last row, first and last non-zero, half open."""
         rows = max(1, _CHUNK // self.in_features)
         firsts = list(range(0, self.out_features, rows))
         edges = torch.tensor([*firsts, self.out_features], device=wide.device) * self.in_features
@@ -134,7 +134,7 @@ class _FrozenLinear(torch.autograd.Function):
         return nn.functional.linear(x, layer.weight, layer.bias)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
         layer: SparseLinear = ctx.layer
         if layer.observer is not None:

@@ -20,7 +20,7 @@ def nonzeros(size: int, density: float) -> int:
 
 
 def top_entries(score: Tensor, count: int) -> Tensor:
-    """Return the positions of the ``count`` largest scores in ``score.view(-1)``, int32, ascending."""
+    """Return where the ``count`` largest of ``score.view(-1)`` are: int32, ascending."""
     return score.view(-1).topk(count, sorted=False).indices.sort().values.int()
 
 

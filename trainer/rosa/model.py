@@ -6,7 +6,7 @@ import json
 import warnings
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -56,7 +56,7 @@ class RosaModel:
     def _lora_config(self) -> LoraConfig:
         return LoraConfig(
             r=self.config.rank,
-            lora_alpha=self.config.alpha,
+            lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT takes any number
             lora_dropout=self.config.dropout,
             target_modules=list(self.layers),
             task_type="CAUSAL_LM",
@@ -68,7 +68,7 @@ class RosaModel:
             return {}
         found = {}
         for name in self.layers:
-            module = self.base.get_submodule(name)
+            module: Any = self.base.get_submodule(name)  # a layer of PEFT's
             found[f"{name}.lora_A"] = module.lora_A["default"].weight
             found[f"{name}.lora_B"] = module.lora_B["default"].weight
         return found
@@ -87,7 +87,8 @@ class RosaModel:
     def reset_lora(self) -> None:
         """Start the low-rank half anew: A random, B zero."""
         for name in self.layers if self.config.rank else ():
-            self.base.get_submodule(name).reset_lora_parameters("default", init_lora_weights=True)
+            module: Any = self.base.get_submodule(name)
+            module.reset_lora_parameters("default", init_lora_weights=True)
 
     def choose_masks(self, lengths: list[int], backward: Callable[[], None]) -> None:
         """Choose the mask of S from one backward pass over one packed row; S starts at zero.
@@ -214,16 +215,16 @@ def _written(config: RosaConfig) -> dict[str, str]:
 
 def _sparse_layers(base: PreTrainedModel) -> dict[str, SparseLinear]:
     head = base.get_output_embeddings()
-    names = [
-        name
+    found = {
+        name: module
         for name, module in base.named_modules()
         if isinstance(module, nn.Linear) and module is not head
-    ]
-    if not names:
+    }
+    if not found:
         raise ValueError("the model has no linear layers that an adapter could change")
     layers = {}
-    for name in names:
-        layers[name] = SparseLinear(base.get_submodule(name))
+    for name, linear in found.items():
+        layers[name] = SparseLinear(linear)
         _replace(base, name, layers[name])
     return layers
 

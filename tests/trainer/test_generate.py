@@ -1,0 +1,85 @@
+"""Writing with a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from trainer.evaluation import overlap, perplexity
+from trainer.examples import example
+from trainer.generate import Sampling, complete, write, write_many
+from trainer.prompt import Ask, encode
+
+if TYPE_CHECKING:
+    from trainer.base_model import LanguageModel
+
+ASK = Ask("Tell Stew I can't make Thursday", subject="Re: boards")
+HOT = Sampling(temperature=5.0, max_tokens=24)
+
+
+def test_equal_seeds_give_equal_drafts(tiny: LanguageModel) -> None:
+    """A draft can be had again by its seed; another seed gives another draft."""
+    first = write(tiny, ASK, HOT)
+    assert write(tiny, ASK, HOT) == first
+    assert write(tiny, ASK, Sampling(temperature=5.0, max_tokens=24, seed=1)) != first
+
+
+def test_a_given_subject_is_kept(tiny: LanguageModel) -> None:
+    """A reply has the subject it was given, whatever the model would have written."""
+    assert write(tiny, ASK, HOT)[0] == "Re: boards"
+
+
+def test_what_is_streamed_is_what_is_written(tiny: LanguageModel) -> None:
+    """The pieces together are the draft."""
+    pieces: list[str] = []
+    _, text = write(tiny, ASK, HOT, stream=pieces.append)
+    assert "".join(pieces).strip() == text
+
+
+def test_a_batch_is_answered_in_the_order_asked(tiny: LanguageModel) -> None:
+    """Batches sort by length; the answers come back in the order of the questions."""
+    greedy = Sampling(temperature=0, max_tokens=12)
+    asks = [Ask("x" * n, subject=f"S{n}") for n in (40, 3, 90, 17)]
+    together = write_many(tiny, asks, greedy, batch=2)
+    assert [subject for subject, _ in together] == ["S40", "S3", "S90", "S17"]
+    assert len({text for _, text in together}) > 1 or together[0][1] == together[1][1]
+    assert together == [write(tiny, ask, greedy) for ask in asks]
+
+
+def test_conversations_are_completed_in_order(tiny: LanguageModel) -> None:
+    """One answer for each conversation, each bounded in length."""
+    asked = [[{"role": "user", "content": "a" * n}] for n in (9, 1, 30)]
+    answers = complete(tiny, asked, 5)
+    assert answers == [complete(tiny, [one], 5)[0] for one in asked]
+    assert all(len(answer.encode()) <= 5 * 3 for answer in answers)
+
+
+def test_perplexity_is_that_of_the_owners_own_words(tiny: LanguageModel) -> None:
+    """It is exp of the mean loss over the text's tokens alone, as computed by hand."""
+    ask, text = Ask("Tell Stew"), "Ahoy Stew, no."
+    one = example(tiny.tokenizer, "k", ask, "Boards", text, end=2, limit=1000)
+    ids = torch.tensor([one.tokens])
+    logits = tiny.model(input_ids=ids).logits[0].log_softmax(-1)
+    words = range(one.words, len(one.tokens) - 1)
+    assert len(words) == len(text)
+    loss = -sum(logits[i - 1, one.tokens[i]].item() for i in words) / len(words)
+    assert perplexity(tiny, [one]) == pytest.approx(torch.tensor(loss).exp().item(), rel=1e-4)
+    prompt = encode(tiny.tokenizer, ask)
+    assert list(one.tokens[: len(prompt)]) == prompt
+
+
+def test_perplexity_of_nothing_is_refused(tiny: LanguageModel) -> None:
+    """Without words there is no score, rather than a perfect one."""
+    with pytest.raises(ValueError, match="no words"):
+        perplexity(tiny, [])
+
+
+def test_overlap_is_full_for_equal_texts_and_none_for_strangers() -> None:
+    """BLEU runs from 0 to 100, ROUGE-L from 0 to 1."""
+    own = ["the shed is open on Tuesday at eight", "fair winds and dry socks to you all"]
+    assert overlap(own, own) == pytest.approx((100.0, 1.0))
+    bleu, rouge = overlap(["quite another thing", "entirely"], own)
+    assert bleu < 5
+    assert rouge == 0

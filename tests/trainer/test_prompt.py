@@ -1,0 +1,111 @@
+"""The one prompt builder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainer.prompt import Ask, Budget, encode, encode_subject, parse_draft
+
+if TYPE_CHECKING:
+    from trainer.base_model import LanguageModel
+
+ASK = Ask(
+    instruction="Tell Stew I can't make Thursday",
+    to="Stew",
+    thread="Are we still on?",
+    retrieved=("Ahoy Stew, first", "Ahoy Stew, second"),
+    profile="I build boats.",
+    owner="Maud Skerrow",
+)
+
+
+def text(lm: LanguageModel, ask: Ask, budget: Budget | None = None) -> str:
+    """Return a prompt as text."""
+    return str(lm.tokenizer.decode(encode(lm.tokenizer, ask, budget)))
+
+
+def test_a_prompt_holds_all_that_was_given(tiny: LanguageModel) -> None:
+    """Owner, profile, earlier mails, thread, recipient and instruction are in it, in this order."""
+    prompt = text(tiny, ASK)
+    parts = ["Maud Skerrow", "I build boats.", *ASK.retrieved, ASK.thread, "To: Stew"]
+    places = [prompt.index(part) for part in [*parts, ASK.instruction]]
+    assert places == sorted(places)
+    assert prompt.endswith("Subject:")
+
+
+def test_what_was_not_given_leaves_no_trace(tiny: LanguageModel) -> None:
+    """Without recipient, thread and earlier mails there are no headings for them."""
+    prompt = text(tiny, Ask("Write a poem"))
+    assert "To:" not in prompt
+    assert "---" not in prompt
+    assert "None" not in prompt
+
+
+def test_the_instruction_is_never_cut(tiny: LanguageModel) -> None:
+    """Whatever the budget, the whole instruction is in the prompt."""
+    long = "Tell Stew " + "very " * 2000 + "much"
+    none = Budget(profile=0, thread=0, retrieved=0)
+    prompt = text(tiny, Ask(long, thread="thread", retrieved=("old",), profile="me"), none)
+    assert long in prompt
+    assert "thread" not in prompt
+    assert "old" not in prompt
+
+
+def test_earlier_mails_are_whole_or_left_out_nearest_first(tiny: LanguageModel) -> None:
+    """The budget keeps the nearest mails; none is cut in the middle."""
+    prompt = text(tiny, ASK, Budget(retrieved=len("Ahoy Stew, first") + 3))
+    assert "first" in prompt
+    assert "second" not in prompt
+
+
+def test_a_long_thread_keeps_its_beginning(tiny: LanguageModel) -> None:
+    """Of the mail that is answered, the beginning stays within the budget."""
+    prompt = text(tiny, Ask("Answer", thread="begin " + "x" * 100_000 + " end"))
+    assert "begin" in prompt
+    assert " end" not in prompt
+    assert len(prompt) < 1000
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        None,
+        (
+            "{% for m in messages %}{% if m['role'] == 'system' %}"
+            "{{ raise_exception('no system') }}{% endif %}[{{ m['content'] }}]{% endfor %}"
+        ),
+    ],
+)
+def test_models_without_a_system_role_get_it_all_in_one_turn(
+    tiny: LanguageModel, template: str | None
+) -> None:
+    """A model with no chat format, or one that knows no system role, is told the same."""
+    tiny.tokenizer.chat_template = template
+    prompt = text(tiny, ASK)
+    assert "I build boats." in prompt
+    assert ASK.instruction in prompt
+
+
+def test_prompt_and_subject_are_the_tokens_of_the_whole(tiny: LanguageModel) -> None:
+    """Subject and text follow the prompt as one text would."""
+    ids = encode(tiny.tokenizer, ASK) + encode_subject(tiny.tokenizer, "Re: x")
+    assert str(tiny.tokenizer.decode(ids)).endswith("Subject: Re: x\n\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "expected"),
+    [
+        (" Boards\n\nAhoy Stew,\n\nyes.", "", ("Boards", "Ahoy Stew,\n\nyes.")),
+        ("Ahoy Stew,\n\nyes.\n", "Re: x", ("Re: x", "Ahoy Stew,\n\nyes.")),
+        (" Boards", "", ("Boards", "")),
+        ("", "", ("", "")),
+        ("\n\n Boards  and  nails \nAhoy", "", ("Boards and nails", "Ahoy")),
+    ],
+)
+def test_what_was_written_is_split_into_subject_and_text(
+    written: str, given: str, expected: tuple[str, str]
+) -> None:
+    """The first line is the subject, unless the subject was given."""
+    assert parse_draft(written, given) == expected
