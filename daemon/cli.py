@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words behind ``panza``; those of the process by default.
     """
     options = parser().parse_args(arguments)
+    # On a machine that others use too, threads that spin while they wait for each other make a
+    # training several times slower than threads that sleep. libgomp reads this once, with torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(
         level=logging.INFO if options.debug else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
