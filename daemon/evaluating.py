@@ -9,7 +9,7 @@ from connectors.base import MessageError, Role
 from connectors.mail import parse
 from connectors.mbox import MboxConnector
 from daemon.errors import UnfitError
-from daemon.material import Material, load_base, open_index, own_mails, play_back
+from daemon.material import Material, own_mails
 from daemon.sync import reason_to_leave_out
 from daemon.training import FEW_SHOT, adapters_folder
 from trainer.corpus import split, usable
@@ -75,24 +75,14 @@ def evaluate(
     chosen = (registry.current() or BASE) if adapter == CURRENT else adapter
     if chosen != BASE:
         registry.manifest(chosen)  # a wrong id is told before minutes of work
-    mails = _from_mbox(mail, account) if mail else _held_out(store, config)
-    lm = load_base(config)
-    index = open_index(config, store)
-    index.index(progress)
-    played = play_back(store, lm, mails, progress)
-    material = Material(
-        config=config,
-        account=account,
-        lm=lm,
-        retrieval=index,
-        instructions={key: one.text for key, one in played.items()},
-        hidden=frozenset(one.key for one in mails),
-    )
+    known, mails = _from_mbox(mail, account) if mail else _held_out(store, config)
+    material = Material.prepared(config, account, store, known, held_out=mails, progress=progress)
     scores: dict[str, dict[str, float] | None] = {
         "base": _score(material, mails, 0, "base model", progress),
         "few_shot": _score(material, mails, FEW_SHOT, "base model with five mails", progress),
     }
     if chosen != BASE:
+        lm = material.lm
         load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash)).merge()
         emails = config.retrieval.emails
         scores["adapter"] = _score(material, mails, emails, "adapter", progress)
@@ -115,12 +105,14 @@ def _score(
     return {"perplexity": round(value, 4), "bleu": round(bleu, 4), "rouge_l": round(rouge, 4)}
 
 
-def _held_out(store: Store, config: Config) -> list[SentMail]:
+def _held_out(store: Store, config: Config) -> tuple[list[SentMail], list[SentMail]]:
+    """Return all usable mails, and the held-out ones among them."""
     mails, _ = usable(own_mails(store.mails()), newest=config.training.emails)
-    return list(split(mails).held_out)
+    return mails, list(split(mails).held_out)
 
 
-def _from_mbox(file: Path, account: Account) -> list[SentMail]:
+def _from_mbox(file: Path, account: Account) -> tuple[list[SentMail], list[SentMail]]:
+    """Return the usable mails of an mbox, twice: all of them are judged by."""
     mails, left_out = usable(own_mails(list(_own(file, account))))
     if not mails:
         raise UnfitError(
@@ -129,7 +121,7 @@ def _from_mbox(file: Path, account: Account) -> list[SentMail]:
             if left_out
             else "check the file and the account's aliases in panza.yaml",
         )
-    return mails
+    return mails, mails
 
 
 def _own(file: Path, account: Account) -> Iterator[Mail]:

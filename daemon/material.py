@@ -119,12 +119,37 @@ class Material:
     account: Account
     lm: LanguageModel
     retrieval: Retrieval
-    instructions: Mapping[str, str]
-    hidden: Collection[str] = ()
+    instructions: Mapping[str, Instruction]
+    hidden: Collection[str]
+
+    @classmethod
+    def prepared(
+        cls,
+        config: Config,
+        account: Account,
+        store: Store,
+        mails: Sequence[SentMail],
+        *,
+        held_out: Iterable[SentMail],
+        progress: Progress,
+    ) -> Material:
+        """Load the models, bring the index up to date, and find each mail's instruction.
+
+        Raises:
+            trainer.errors.ModelMissingError: A model is not on this machine.
+            daemon.errors.StoreError: The store cannot be read or written.
+        """
+        retrieval = open_index(config, store)
+        retrieval.index(progress)
+        progress("loading the base model", 0, None)
+        lm = load_base(config)
+        played = play_back(store, lm, mails, progress)
+        hidden = frozenset(mail.key for mail in held_out)
+        return cls(config, account, lm, retrieval, played, hidden)
 
     def ask(self, mail: SentMail, emails: int) -> Ask:
         """Return what a mail is written from, with at most so many earlier mails."""
-        instruction = self.instructions[mail.key]
+        instruction = self.instructions[mail.key].text
         found = self.retrieval.search(
             instruction, emails, before=mail.date, exclude={mail.key, *self.hidden}
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from daemon.material import Material, load_base, open_index, own_mails, play_back
+from daemon.material import Material, own_mails
 from trainer.adapters import Manifest, Registry
 from trainer.corpus import split, usable
 from trainer.evaluation import perplexity
@@ -18,28 +18,45 @@ from trainer.finetune import FinetuneSettings, finetune
 from trainer.rosa import RosaConfig, load_rosa_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daemon.config import Account, Config, Training
     from daemon.progress import Progress
     from daemon.store import Store
     from trainer.base_model import LanguageModel
+    from trainer.corpus import SentMail
     from trainer.examples import Example
+    from trainer.rosa import RosaModel
 
 FEW_SHOT = 5
 _CHECKPOINT = "training.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The mails of a training.
+
+    Attributes:
+        examples: How many mails it learned from.
+        held_out: How many it was judged by.
+        left_out: How many mails were not used, by reason.
+        instructions: How many instructions came from the model, how many from the mail's words.
+    """
+
+    examples: int
+    held_out: int
+    left_out: dict[str, int]
+    instructions: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained(Counts):
     """What a training came to; the fields are those of ``panza train --json``.
 
     Attributes:
         adapter: The id of the new adapter.
         promoted: Whether it is in use now.
         verdict: Why, or why not.
-        examples: How many mails it learned from.
-        held_out: How many it was judged by.
-        left_out: How many mails were not used, by reason.
-        instructions: How many instructions came from the model, how many from the mail's words.
         seconds: How long all of it took.
         peak_memory_bytes: The most memory that was held, on the GPU where there is one.
         scores: Perplexity by column: base, few_shot, current, candidate.
@@ -48,10 +65,6 @@ class Trained:
     adapter: str
     promoted: bool
     verdict: str
-    examples: int
-    held_out: int
-    left_out: dict[str, int]
-    instructions: dict[str, int]
     seconds: float
     peak_memory_bytes: int
     scores: dict[str, dict[str, float] | None]
@@ -79,74 +92,78 @@ def train(
     registry = adapters_folder(config, account)
     mails, left_out = usable(own_mails(store.mails()), newest=config.training.emails)
     parts = split(mails)
-    retrieval = open_index(config, store)
-    retrieval.index(progress)
-    progress("loading the base model", 0, None)
-    lm = load_base(config)
-    played = play_back(store, lm, [*parts.train, *parts.held_out], progress)
-    material = Material(
-        config=config,
-        account=account,
-        lm=lm,
-        retrieval=retrieval,
-        instructions={key: one.text for key, one in played.items()},
-        hidden=frozenset(mail.key for mail in parts.held_out),
+    material = Material.prepared(
+        config, account, store, mails, held_out=parts.held_out, progress=progress
     )
-    held_out = material.examples(parts.held_out, config.retrieval.emails)
-    scores: dict[str, dict[str, float] | None] = {
-        "base": _score(lm, "base model", material.examples(parts.held_out, 0), progress),
-        "few_shot": _score(
-            lm, "base model with five mails", material.examples(parts.held_out, FEW_SHOT), progress
-        ),
-        "current": _current(lm, registry, held_out, progress),
-    }
+    scores = _bars(material, parts.held_out, registry, progress)
     settings = finetune_settings(config.training, seed)
-    checkpoint = registry.folder / _CHECKPOINT
-    registry.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    done = finetune(
-        lm,
-        material.training_examples(parts.train, seed),
-        settings,
-        checkpoint=checkpoint,
-        progress=lambda step, total: progress("fine-tuning", step, total),
-    )
-    scores["candidate"] = _score(lm, "candidate", held_out, progress)
+    examples = material.training_examples(parts.train, seed)
+    rosa = _finetuned(material.lm, examples, settings, registry, progress)
+    unseen = material.examples(parts.held_out, config.retrieval.emails)
+    scores["candidate"] = _score(material.lm, "candidate", unseen, progress)
     better, verdict = judge(scores)
-    instructions: dict[str, int] = dict(Counter(one.source for one in played.values()))
+    counts = Counts(
+        examples=len(parts.train),
+        held_out=len(parts.held_out),
+        left_out=dict(left_out),
+        instructions=dict(Counter(one.source for one in material.instructions.values())),
+    )
     manifest = registry.add(
         Manifest(
             id=registry.new_id(store.clock(), config.training.method),
             created=store.clock().isoformat(timespec="seconds"),
-            base=lm.name,
-            base_hash=lm.hash,
+            base=material.lm.name,
+            base_hash=material.lm.hash,
             method=config.training.method,
-            counts={
-                "examples": len(parts.train),
-                "held_out": len(parts.held_out),
-                "left_out": dict(left_out),
-                "instructions": instructions,
-            },
+            counts=asdict(counts),
             settings=asdict(settings),
             scores=scores,
             verdict=verdict,
         ),
-        done.rosa.save,
+        rosa.save,
     )
-    checkpoint.unlink(missing_ok=True)
+    (registry.folder / _CHECKPOINT).unlink(missing_ok=True)
     if better:
         registry.promote(manifest.id)
     return Trained(
+        **asdict(counts),
         adapter=manifest.id,
         promoted=better,
         verdict=verdict,
         seconds=round(time.monotonic() - started, 1),
-        peak_memory_bytes=_peak_memory(lm),
+        peak_memory_bytes=_peak_memory(material.lm),
         scores=scores,
-        examples=len(parts.train),
-        held_out=len(parts.held_out),
-        left_out=dict(left_out),
-        instructions=instructions,
     )
+
+
+def _bars(
+    material: Material, held_out: Sequence[SentMail], registry: Registry, progress: Progress
+) -> dict[str, dict[str, float] | None]:
+    """Score all that a candidate has to beat."""
+    lm, emails = material.lm, material.config.retrieval.emails
+    shots = material.examples(held_out, FEW_SHOT)
+    return {
+        "base": _score(lm, "base model", material.examples(held_out, 0), progress),
+        "few_shot": _score(lm, "base model with five mails", shots, progress),
+        "current": _current(lm, registry, material.examples(held_out, emails), progress),
+    }
+
+
+def _finetuned(
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    settings: FinetuneSettings,
+    registry: Registry,
+    progress: Progress,
+) -> RosaModel:
+    registry.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return finetune(
+        lm,
+        examples,
+        settings,
+        checkpoint=registry.folder / _CHECKPOINT,
+        progress=lambda step, total: progress("fine-tuning", step, total),
+    ).rosa
 
 
 def finetune_settings(training: Training, seed: int = 0) -> FinetuneSettings:

@@ -38,7 +38,8 @@ class FinetuneSettings:
         lora_rate: Learning rate of A and B (AdamW).
         sparse_rate: Learning rate of the values of S (AdamW).
         warmup: Steps over which the rates rise; they fall linearly to zero afterwards.
-        mask_warmup: LoRA-only steps before the mask is chosen; their result is thrown away.
+        mask_warmup: LoRA-only steps before the mask is chosen, at most a tenth of all steps; their
+            result is thrown away.
         row: The most tokens in one packed row, which bounds the memory of a step. The mask is
             chosen by the gradient of one row of mails.
         seed: Of everything random: order, initialisation, dropout.
@@ -52,7 +53,7 @@ class FinetuneSettings:
     sparse_rate: float = 1e-3
     warmup: int = 8
     mask_warmup: int = 8
-    row: int = 256
+    row: int = 384
     seed: int = 0
     checkpoint_seconds: float = 30.0
 
@@ -215,7 +216,7 @@ def _choose_masks(lm: LanguageModel, run: _Run, examples: Sequence[Example]) -> 
     batches = [[examples[i] for i in batch] for batch in _schedule(examples, settings)]
     run.rosa.base.train()
     if settings.rosa.rank:
-        for step, batch in enumerate(batches[: settings.mask_warmup]):
+        for step, batch in enumerate(batches[: min(settings.mask_warmup, run.total // 10)]):
             run.set_rates(step, run.total)
             _accumulate(lm, batch, settings.row)
             run.optimizer.step()

