@@ -77,6 +77,7 @@ def sync(options: Namespace) -> Outcome:
 
 def search(options: Namespace) -> Outcome:
     """Show what retrieval finds."""
+    from daemon.progress import shown
     from daemon.retrieval import Retrieval, missing
 
     config, _, folder = account_of(options)
@@ -86,9 +87,12 @@ def search(options: Namespace) -> Outcome:
             notes.append(f"{behind} mails are not in the index yet: run `panza sync`.")
         if behind == store.total():
             return Outcome({"results": []}, "nothing found", notes=notes)
-        from trainer import embedding
+        with shown() as progress:
+            progress("loading the embedding model", 0, None)
+            from trainer import embedding
 
-        retrieval = Retrieval(store, embedding.load(), threshold=config.retrieval.threshold)
+            embedder = embedding.load()
+        retrieval = Retrieval(store, embedder, threshold=config.retrieval.threshold)
         hits = retrieval.search(options.query, options.count)
     results = [
         {

@@ -39,7 +39,8 @@ def demo(options: Namespace) -> Outcome:
             shown_now = run.demonstrated(options.dir, progress=progress)
             result = stack.enter_context(shown_now)
         if not options.serve:
-            return Outcome(result.data, result.text)
+            hint = "With --serve the mailbox stays open for a mail client."
+            return Outcome(result.data, result.text, notes=[hint])
         if not options.json:
             _stream(f"{result.text}\n")
         sys.stderr.write(f"{result.access}\n")
@@ -101,12 +102,17 @@ def write(options: Namespace) -> Outcome:
         )
         if options.batch:
             lines = _lines(options.batch)
-            writer = Writer(config, account, store)
+            with shown() as progress:
+                progress("loading the model", 0, None)
+                writer = Writer(config, account, store)
             return Outcome(None, exit_code=_write_batch(writer, lines, store, people))
         asked = _Asked(options.instruction, options.to or "", options.reply_to or "", options.seed)
         brief, notes = _brief(asked, store, people)
         stream = None if options.json else _stream
-        draft = Writer(config, account, store).write(brief, stream)
+        with shown() as progress:
+            progress("loading the model", 0, None)
+            writer = Writer(config, account, store)
+        draft = writer.write(brief, stream)
     if stream:
         stream("\n")
         return Outcome(None, notes=notes)

@@ -61,15 +61,22 @@ def write(
         ask: What to write from.
         sampling: How to choose tokens.
         budget: The prompt's budget.
-        stream: Called with each piece of the text as it is written, the subject line first.
+        stream: Called with each piece of the draft as it is written: ``Subject:`` and the subject,
+            an empty line, the text.
     """
     chosen = sampling or Sampling()
-    streamer = _streamer(lm, stream) if stream else None
-    written = _generate(lm, [_prompt(lm, ask, budget)], chosen, streamer=streamer)[0]
+    pieces = _streamer(lm, stream) if stream else None
+    if stream:
+        stream(f"Subject: {ask.subject}\n\n" if ask.subject else "Subject:")
+    written = _generate(lm, [_prompt(lm, ask, budget)], chosen, streamer=pieces)[0]
     subject, text = parse_draft(written, ask.subject)
     if subject and not text and not ask.subject:
         # A model that was not trained may stop behind the subject: given it, it goes on.
-        return write(lm, replace(ask, subject=subject), sampling, budget=budget, stream=stream)
+        if stream:
+            stream("\n\n")
+        given = replace(ask, subject=subject)
+        written = _generate(lm, [_prompt(lm, given, budget)], chosen, streamer=pieces)[0]
+        text = written.strip()
     return subject, text
 
 

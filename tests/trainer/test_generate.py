@@ -10,7 +10,7 @@ import torch
 from trainer.evaluation import overlap, perplexity
 from trainer.examples import example
 from trainer.generate import Sampling, complete, write, write_many
-from trainer.prompt import Ask, encode
+from trainer.prompt import Ask, encode, parse_draft
 
 if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
@@ -32,10 +32,13 @@ def test_a_given_subject_is_kept(tiny: LanguageModel) -> None:
 
 
 def test_what_is_streamed_is_what_is_written(tiny: LanguageModel) -> None:
-    """The pieces together are the draft."""
-    pieces: list[str] = []
-    _, text = write(tiny, ASK, HOT, stream=pieces.append)
-    assert "".join(pieces).strip() == text
+    """The pieces together are the subject line, an empty line and the text."""
+    for ask in (ASK, Ask("Tell Stew")):
+        pieces: list[str] = []
+        subject, text = write(tiny, ask, HOT, stream=pieces.append)
+        streamed = "".join(pieces)
+        assert streamed.startswith("Subject:")
+        assert parse_draft(streamed.removeprefix("Subject:")) == (subject, text)
 
 
 def test_a_batch_is_answered_in_the_order_asked(tiny: LanguageModel) -> None:
