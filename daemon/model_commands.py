@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from connectors.mail import Address
     from daemon.brief import Draft
-    from daemon.config import Config
+    from daemon.config import Account, Config
+    from daemon.writer import Writer
 
 
 def demo(options: Namespace) -> Outcome:
@@ -95,28 +96,29 @@ def write(options: Namespace) -> Outcome:
         raise UsageError("expected an INSTRUCTION or --batch FILE.jsonl, one of the two")
     config, account, folder = account_of(options)
     with Store(folder, read_only=True) as store:
-        from daemon.writer import Writer
-
         people = recipients.People(
             one for one in store.correspondents() if one.email.casefold() not in account.addresses
         )
         if options.batch:
             lines = _lines(options.batch)
-            with shown() as progress:
-                progress("loading the model", 0, None)
-                writer = Writer(config, account, store)
+            writer = _loaded(config, account, store)
             return Outcome(None, exit_code=_write_batch(writer, lines, store, people))
         asked = _Asked(options.instruction, options.to or "", options.reply_to or "", options.seed)
         brief, notes = _brief(asked, store, people)
         stream = None if options.json else _stream
-        with shown() as progress:
-            progress("loading the model", 0, None)
-            writer = Writer(config, account, store)
-        draft = writer.write(brief, stream)
+        draft = _loaded(config, account, store).write(brief, stream)
     if stream:
         stream("\n")
         return Outcome(None, notes=notes)
     return Outcome(_draft(draft, brief), notes=notes)
+
+
+def _loaded(config: Config, account: Account, store: Store) -> Writer:
+    with shown() as progress:
+        progress("loading the model", 0, None)
+        from daemon.writer import Writer
+
+        return Writer(config, account, store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _brief(asked: _Asked, store: Store, people: recipients.People) -> tuple[Brie
 
 
 def _write_batch(
-    writer: Any,  # noqa: ANN401 - daemon.writer.Writer, whose module is heavy
+    writer: Writer,
     lines: list[str],
     store: Store,
     people: recipients.People,
