@@ -143,6 +143,69 @@ def test_gradients_equal_those_of_the_dense_formulation(
         torch.testing.assert_close(layer.values.grad, expected.float(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-6)])
+def test_gradients_of_a_and_b_equal_autograds(
+    make_tiny: Make, dtype: torch.dtype, bound: float
+) -> None:
+    """A and B get the gradients that plain autograd gives for the dense formulation."""
+    config = RosaConfig(rank=4, density=0.05, dropout=0)
+    rosa = random_adapter(make_tiny(dtype=dtype), config)
+    rosa.train_sparse(on=True)
+    rosa.base(input_ids=IDS, labels=IDS).loss.backward()
+    dense = make_tiny(dtype=dtype).model.requires_grad_(requires_grad=True)
+    with torch.no_grad():
+        for name in rosa.layers:
+            dense.get_submodule(name).weight += dense_delta(rosa, name)
+    dense(input_ids=IDS, labels=IDS).loss.backward()
+    lora, scale = rosa.lora_parameters(), config.alpha / config.rank
+    for name in rosa.layers:
+        full = scale * dense.get_submodule(name).weight.grad.float()
+        a, b = lora[f"{name}.lora_A"], lora[f"{name}.lora_B"]
+        torch.testing.assert_close(a.grad, b.detach().T @ full, rtol=1e-4, atol=bound)
+        torch.testing.assert_close(b.grad, full @ a.detach().T, rtol=1e-4, atol=bound)
+
+
+def test_training_is_pefts_lora_where_there_is_no_sparse_half(make_tiny: Make) -> None:
+    """Without S and dropout, logits and gradients equal those of PEFT's own LoRA layers."""
+    from peft import LoraConfig, get_peft_model
+
+    rosa = random_adapter(make_tiny(), RosaConfig(rank=4, density=0, dropout=0))
+    names = list(rosa.layers)
+    theirs = make_tiny().model
+    get_peft_model(theirs, LoraConfig(r=4, lora_alpha=16, target_modules=names))
+    lora = rosa.lora_parameters()
+    pairs = []
+    for name in names:
+        module = theirs.get_submodule(name)
+        for half, weight in (("A", module.lora_A), ("B", module.lora_B)):
+            weight["default"].weight.data.copy_(lora[f"{name}.lora_{half}"])
+            pairs.append((lora[f"{name}.lora_{half}"], weight["default"].weight))
+    torch.testing.assert_close(logits(rosa.base), logits(theirs), rtol=1e-4, atol=1e-5)
+    for model in (rosa.base, theirs):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    for ours, other in pairs:
+        torch.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean(make_tiny: Make) -> None:
+    """In training about the set share of inputs is dropped and the rest scaled; else nothing is."""
+    layer = get_rosa_model(make_tiny().model, RosaConfig(dropout=0.25)).base.get_submodule(
+        "model.layers.0.mlp.up_proj"
+    )
+    torch.manual_seed(0)
+    torch.nn.init.ones_(layer.lora_B["default"].weight)
+    torch.nn.init.ones_(layer.lora_A["default"].weight)
+    x = torch.ones(4000, 32)
+    with torch.no_grad():
+        still = layer.eval()(x) - layer.get_base_layer()(x)
+        moving = layer.train()(x) - layer.get_base_layer()(x)
+    assert torch.allclose(still, still[0, 0].expand_as(still))
+    ratio = moving[:, 0] / still[:, 0]
+    assert ratio.mean().item() == pytest.approx(1.0, abs=0.01)
+    # Each of 32 inputs counts 1 / (0.75 · 32) with probability 0.75.
+    assert ratio.var().item() == pytest.approx(0.25 / 0.75 / 32, rel=0.15)
+
+
 def test_the_gradient_in_chunks_of_rows_is_the_whole_gradient() -> None:
     """A matrix above the chunk size gives the same sampled gradient as one dense product."""
     torch.manual_seed(0)

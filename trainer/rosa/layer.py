@@ -1,10 +1,11 @@
-"""A linear layer whose weight holds a sparse, trainable update."""
+"""A linear layer with a low-rank update beside its weight and a sparse one inside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners import lora
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ class SparseLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
-        if not self.values.requires_grad:
-            return super().forward(x)
-        out: Tensor = _FrozenLinear.apply(x, self.values, self)  # type: ignore[no-untyped-call]
-        return out
+        return _apply(x, self.values, None, None, self, 0.0, None)
 
     @torch.no_grad()
     def set_mask(self, indices: Tensor, values: Tensor | None = None) -> None:
@@ -123,25 +121,89 @@ class SparseLinear(nn.Linear):
         return out
 
 
-class _FrozenLinear(torch.autograd.Function):
-    """y = x Wᵀ + b with W frozen: gradients go to x and to the values of S alone."""
+class RosaLinear(lora.Linear):
+    """PEFT's LoRA layer around a `SparseLinear`, computed in one piece with it.
+
+    PEFT's own forward keeps for each layer an fp32 copy of its input, the same with dropout, and
+    the mask; this one keeps the input as it is and a byte of mask for each of its entries, and
+    multiplies in the dtype of the weights. A and B stay fp32 masters.
+    """
+
+    def forward(self, x: Tensor, *_args: object, **_options: object) -> Tensor:
+        """Map ``(..., in_features)`` to ``(..., out_features)``."""
+        layer = self.get_base_layer()
+        if self.disable_adapters or self.merged:
+            plain: Tensor = layer(x)
+            return plain
+        name = self.active_adapters[0]
+        dropout = getattr(self.lora_dropout[name], "p", 0.0) if self.training else 0.0
+        kept, share = _dropout(x, dropout)
+        a, b = self.lora_A[name].weight, self.lora_B[name].weight
+        return _apply(x, layer.values, a, b, layer, self.scaling[name] / share, kept)
+
+
+def _dropout(x: Tensor, share: float) -> tuple[Tensor | None, float]:
+    """Draw which entries of x are kept; return them (bool, the shape of x) and the share kept.
+
+    A random byte decides on each entry, which is several times faster on a CPU than a random
+    float; the share is rounded to a 256th for it.
+    """
+    dropped = round(share * 256)
+    if not dropped:
+        return None, 1.0
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+    dice = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+    return dice >= dropped, 1 - dropped / 256
+
+
+def _apply(*arguments: object) -> Tensor:
+    out: Tensor = _Adapted.apply(*arguments)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Adapted(torch.autograd.Function):
+    """y = x Wᵀ + b + scale · (x · kept) Aᵀ Bᵀ, with S inside W and W frozen.
+
+    Gradients go to x, to the values of S, and to A and B; A and B may be None.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, layer: SparseLinear) -> Tensor:  # noqa: ANN401
+    def forward(  # noqa: PLR0917 - autograd passes them by position
+        ctx: Any,  # noqa: ANN401 - autograd gives its contexts no type
+        x: Tensor,
+        values: Tensor,
+        a: Tensor | None,
+        b: Tensor | None,
+        layer: SparseLinear,
+        scale: float,
+        kept: Tensor | None,
+    ) -> Tensor:
         del values  # they are inside W already; autograd needs to see them go in
-        ctx.layer = layer
-        ctx.save_for_backward(x, layer.weight)
-        return nn.functional.linear(x, layer.weight, layer.bias)
+        out = nn.functional.linear(x, layer.weight, layer.bias)
+        low = None
+        if a is not None and b is not None:
+            low = (x if kept is None else x * kept) @ a.to(x.dtype).T
+            out += (scale * low) @ b.to(x.dtype).T
+        ctx.layer, ctx.scale = layer, scale
+        ctx.save_for_backward(x, layer.weight, a, b, low, kept)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, weight, a, b, low, kept = ctx.saved_tensors
         layer: SparseLinear = ctx.layer
         if layer.observer is not None:
             layer.observer(x, dy)
         dx = dy @ weight if ctx.needs_input_grad[0] else None
-        dvalues = None
-        if ctx.needs_input_grad[1]:
-            flat_x, flat_dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-            dvalues = layer.sampled_gradient(flat_x, flat_dy)
-        return dx, dvalues, None
+        flat_x, flat_dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        dvalues = layer.sampled_gradient(flat_x, flat_dy) if ctx.needs_input_grad[1] else None
+        if a is None:
+            return dx, dvalues, None, None, None, None, None
+        dlow = ctx.scale * (flat_dy @ b.to(dy.dtype))
+        db = ctx.scale * (flat_dy.T @ low.view(-1, low.shape[-1]))
+        mask = None if kept is None else kept.view(flat_x.shape)
+        da = dlow.T @ (flat_x if mask is None else flat_x * mask)
+        if dx is not None:
+            through = dlow @ a.to(dy.dtype)
+            dx += (through if mask is None else through * mask).view(dx.shape)
+        return dx, dvalues, da.to(a.dtype), db.to(b.dtype), None, None, None

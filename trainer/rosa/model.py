@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.rosa.config import RosaConfig
-from trainer.rosa.layer import SparseLinear
+from trainer.rosa.layer import RosaLinear, SparseLinear
 from trainer.rosa.mask import gradient_masks
 
 if TYPE_CHECKING:
@@ -54,13 +54,15 @@ class RosaModel:
             base.train(training)  # PEFT's layers come in training mode, with dropout on
 
     def _lora_config(self) -> LoraConfig:
-        return LoraConfig(
+        config = LoraConfig(
             r=self.config.rank,
             lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT takes any number
             lora_dropout=self.config.dropout,
             target_modules=list(self.layers),
             task_type="CAUSAL_LM",
         )
+        config._register_custom_module({SparseLinear: RosaLinear})  # noqa: SLF001 - PEFT's own way
+        return config
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
         """Return A and B of every layer, fp32, by ``<layer>.lora_A`` and ``<layer>.lora_B``."""
