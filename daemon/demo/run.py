@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, formataddr
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from daemon.training import Trained
 
 _FOLDERS = ("Sent", "Drafts", "Panza requests")
+_MOST_SHOWN = 600  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,9 @@ def _configured(folder: Path, server: DemoServer, persona: Persona) -> Config:
             }
         ],
         "profile": persona.profile,
-        "training": {"epochs": 3},
-        "retrieval": {"emails": 2},
+        # Fewer than the defaults: a newcomer waits for it, on any two cores.
+        "training": {"epochs": 2},
+        "retrieval": {"emails": 1},
     }
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return config.load(file)
@@ -211,9 +214,12 @@ def _request(settings: Config, connector: Connector, instruction: str) -> None:
     message = EmailMessage(policy=SMTP)
     message["From"] = message["To"] = formataddr((account.full_name, account.address))
     message["Date"] = format_datetime(now())
-    message["Message-ID"] = f"<{secrets.token_hex(12)}@{account.address.partition('@')[2]}>"
-    message.set_content(instruction + "\n")
+    # A request's key seeds its draft: the same request, made as often, gives the same draft.
     connector.ensure(Role.REQUESTS)
+    number = connector.state(Role.REQUESTS).messages
+    name = sha256(f"{number} {instruction}".encode()).hexdigest()[:24]
+    message["Message-ID"] = f"<{name}@{account.address.partition('@')[2]}>"
+    message.set_content(instruction + "\n")
     connector.append(Role.REQUESTS, message.as_bytes(), flags=["\\Seen"])
 
 
@@ -233,7 +239,7 @@ def _text(
     table.add_column("the base model, untrained", ratio=1, overflow="fold")
     table.add_column("with the adapter: the draft in Drafts", ratio=1, overflow="fold")
     table.add_row(
-        Text(f"Subject: {untrained.subject}\n\n{untrained.body}"),
+        Text(f"Subject: {untrained.subject}\n\n{_shortened(untrained.body)}"),
         Text(f"To: {to}\nSubject: {written.subject}\n\n{written.text}"),
     )
     scores = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -253,6 +259,11 @@ def _text(
         f"{trained.peak_memory_bytes / 2**30:.1f} GiB of memory. Adapter {trained.verdict}."
     )
     return shown.getvalue()
+
+
+def _shortened(text: str) -> str:
+    """Cut a draft that goes on and on, as those of an untrained model may."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN].rstrip()} […]"
 
 
 _COLUMNS = {

@@ -249,8 +249,8 @@ def test_names_in_instructions_are_unique(
 
 def test_first_instruction_is_new(persona: mailbox.Persona, own_words: list[str]) -> None:
     """The demo's default request has no ready answer in the mailbox, but its fact is there."""
-    assert "Lotte" in persona.instructions[0]
-    to_lotte = [text for text in own_words if text.startswith("Ahoy Lotte,")]
-    assert len(to_lotte) >= 4
-    assert any(ADDRESS in text for text in to_lotte)
-    assert not any("Friday" in text for text in to_lotte)
+    assert "Teodor" in persona.instructions[0]
+    to_teodor = [text for text in own_words if text.startswith("Ahoy Teodor,")]
+    assert len(to_teodor) >= 4
+    assert any("The shed is open Tuesday to Saturday, eight till four." in t for t in to_teodor)
+    assert not any("mended" in text for text in to_teodor)
