@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -165,16 +166,11 @@ def _demonstrate(
         with accounts.opened(account, home) as sources:
             synced = sync.sync(account, sources, store, progress)
         trained = training.train(settings, account, store, progress=progress)
+        gc.collect()  # models hold cycles: each goes before the next one comes
         progress("writing the draft", 0, None)
-        with accounts.opened(account, home) as sources:
-            connector = sources[0].connector
-            _request(settings, connector, instruction)
-            desk = _Desk(Writer(settings, account, store))
-            requests.process(account, connector, store, desk, now)
-            written = _newest_draft(connector)
-        brief, draft = desk.asked, desk.written
-        if brief is None or draft is None:
-            raise AssertionError("the owner's own request was not taken for one")
+        brief, draft, written = _answered(settings, store, instruction)
+        gc.collect()
+        progress("writing without the adapter", 0, None)
         untrained = Writer(settings, account, store, adapter=BASE).write(brief)
         used = [
             mail.subject for s in draft.sources if (mail := store.find(s.message_id)) is not None
@@ -193,6 +189,20 @@ def _demonstrate(
         "training": asdict(trained),
     }
     return data, _text(instruction, untrained, written, used, trained)
+
+
+def _answered(settings: Config, store: Store, instruction: str) -> tuple[Brief, Draft, Mail]:
+    """File a request, have it answered, and return what lies in Drafts then."""
+    account = settings.accounts[0]
+    with accounts.opened(account, store.folder) as sources:
+        connector = sources[0].connector
+        _request(settings, connector, instruction)
+        desk = _Desk(Writer(settings, account, store))
+        requests.process(account, connector, store, desk, now)
+        written = _newest_draft(connector)
+    if desk.asked is None or desk.written is None:
+        raise AssertionError("the owner's own request was not taken for one")
+    return desk.asked, desk.written, written
 
 
 class _Desk:
