@@ -120,7 +120,7 @@ def reason_to_leave_out(mail: Mail, owner: frozenset[str]) -> str:
     """
     if mail.sender is None or not mail.sender.email:
         return NO_SENDER
-    if mail.sender.email.casefold() not in owner:
+    if not mail.is_from(owner):
         return NOT_YOURS
     if mail.automatic:
         return AUTOMATIC

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,24 +15,7 @@ if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
     from trainer.examples import Example
 
-_ROW = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How well a model does on held-out mails.
-
-    Attributes:
-        perplexity: Of the owner's own words, given prompt and subject: exp of the mean negative
-            log-likelihood of a token, in the base model's tokens.
-        bleu: Corpus BLEU of the model's drafts against the owner's mails, 0 to 100 (sacrebleu);
-            None where nothing was written.
-        rouge_l: Mean ROUGE-L F1 of the same, 0 to 1; None likewise.
-    """
-
-    perplexity: float
-    bleu: float | None = None
-    rouge_l: float | None = None
+_ROW = 512  # tokens in one packed row
 
 
 @torch.inference_mode()

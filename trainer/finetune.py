@@ -252,6 +252,7 @@ def _save(run: _Run, file: Path, identity: str) -> None:
     }
     beside = file.with_suffix(".writing")
     save_file(tensors, beside, metadata=notes)
+    beside.chmod(0o600)  # what was learned of the owner's mail is hers alone
     with beside.open("rb") as written:
         os.fsync(written.fileno())
     beside.replace(file)

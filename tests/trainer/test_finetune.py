@@ -92,6 +92,7 @@ def test_a_finished_training_is_not_done_again(make_tiny: Make, tmp_path: Path) 
     again = trained(make_tiny(), checkpoint=checkpoint)
     assert again.resumed == len(first.losses)
     assert again.losses == first.losses
+    assert checkpoint.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_checkpoint_of_another_training_is_started_over(make_tiny: Make, tmp_path: Path) -> None:
