@@ -223,6 +223,7 @@ def _choose_masks(lm: LanguageModel, run: _Run, examples: Sequence[Example]) -> 
             run.optimizer.zero_grad(set_to_none=True)
     chosen = pack((one for batch in batches for one in batch), settings.row)[0]
     lengths = [len(one.tokens) for one in chosen]
+    _recompute(lm, on=sum(lengths) > settings.row)
     run.rosa.choose_masks(lengths, lambda: token_losses(lm, chosen).mean().backward())
     run.optimizer.zero_grad(set_to_none=True)
     run.rosa.reset_lora()

@@ -193,6 +193,17 @@ def test_a_mail_longer_than_a_row_learns_the_same(make_tiny: Make) -> None:
     assert first == pytest.approx(second, rel=1e-4)
 
 
+def test_the_mask_of_a_mail_longer_than_a_row_is_the_same(make_tiny: Make) -> None:
+    """Recomputing activations changes no mask either."""
+    masks = []
+    for row in (16, 4000):
+        lm = make_tiny()
+        one = examples(lm)[:1]
+        rosa = finetune(lm, one, dataclasses.replace(SETTINGS, row=row)).rosa
+        masks.append({name: layer.indices for name, layer in rosa.layers.items()})
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
 def test_only_what_the_model_has_to_find_is_learned(tiny: LanguageModel) -> None:
     """A given subject is not learned, a subject to be found is; the prompt never is."""
     new, reply = examples(tiny, 2)
