@@ -9,12 +9,14 @@ Vocabulary, after RFC 3501 and RFC 9051:
 * A **cursor** is a UIDVALIDITY and the last UID that was read under it.
 
 All connectors are synchronous and serve one caller at a time; other calls may come between two
-messages of a `Connector.fetch`. Nothing that this contract offers changes a message that is already
-in a folder, apart from its flags.
+messages of a `Connector.fetch`. Only `Connector.wake` and `Connector.abort` may be called from
+other threads. Nothing that this contract offers changes a message that is already in a folder,
+apart from its flags.
 """
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -192,6 +194,13 @@ class Connector(ABC):
     """
 
     read_only: bool = False
+    _woken: threading.Event
+
+    def __new__(cls, *_arguments: object, **_named: object) -> Self:
+        """Give every connector its bell, whatever its own constructor does."""
+        made = super().__new__(cls)
+        made._woken = threading.Event()
+        return made
 
     @abstractmethod
     def state(self, role: Role) -> FolderState:
@@ -263,6 +272,39 @@ class Connector(ABC):
             CursorInvalidError: ``uidvalidity`` is given and is not the folder's; nothing is done.
             ReadOnlyError: The place is read-only.
         """
+
+    def wait(self, role: Role, timeout: float) -> bool:
+        """Wait until the role's folder may have changed; a hint, never a promise.
+
+        What arrived since this connector last called `state` for the role counts as a change. Where
+        the place announces nothing, the whole time passes.
+
+        Args:
+            role: Which folder.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether there may be something new; false when the time passed or `wake` was called.
+
+        Raises:
+            UnreachableError: The connection broke while it waited, or `abort` was called.
+        """
+        del role
+        self._woken.wait(timeout)
+        self._woken.clear()
+        return False
+
+    def wake(self) -> None:
+        """End the `wait` that is going on, else the next one, at once; from any thread."""
+        self._woken.set()
+
+    def abort(self) -> None:
+        """Break off the call that is going on, from any thread; it raises `UnreachableError`.
+
+        A call that does not depend on anybody's answer may end as usual instead. The connector
+        stays usable.
+        """
+        self.wake()
 
     @abstractmethod
     def close(self) -> None:

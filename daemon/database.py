@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FILE = "panza.db"
 APPLICATION_ID = 0x50414E5A  # "PANZ"
+_LOCK = "lock"
 _BUSY_MS = 5000
 
 
@@ -44,6 +45,8 @@ class Database:
         folder: The account's folder; a writer makes it when missing (0700, files 0600).
         migrations: SQL scripts; the database's ``user_version`` counts those that it has had.
         read_only: Open for reading only.
+        lock: The folder's lock, where this process holds it already: a daemon writes from several
+            threads, each with a connection of its own. It outlives the connection.
 
     Raises:
         StoreMissingError: Nothing is there to be read.
@@ -53,15 +56,22 @@ class Database:
         OSError: The folder cannot be written, or the disk is full.
     """
 
-    def __init__(self, folder: Path, migrations: Sequence[str], *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        migrations: Sequence[str],
+        *,
+        read_only: bool = False,
+        lock: FolderLock | None = None,
+    ) -> None:
         self.path = folder / FILE
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
         if read_only:
             if not self.path.is_file():
                 raise StoreMissingError(folder)
         else:
-            make_private(folder)
-            self._lock = _locked(folder)
+            if lock is None:
+                self._lock = FolderLock(folder)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         try:
             with self._translated():
@@ -119,7 +129,7 @@ class Database:
         if connection is not None:
             connection.close()
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -194,18 +204,48 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _locked(folder: Path) -> int:
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        # The kernel lets go of it however the process ends, so no lock is ever stale.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(lock, 20, 0)
-        os.close(lock)
-        raise StoreLockedError(folder, int(pid) if pid.isdigit() else None) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
+class FolderLock:
+    """The right to write into an account's folder, held by one process at a time.
+
+    Args:
+        folder: The account's folder; made when missing (0700).
+
+    Raises:
+        StoreLockedError: Another process holds it.
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_private(folder)
+        self._file: int | None = None
+        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            # The kernel lets go of it however the process ends, so no lock is ever stale.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(lock, 20, 0)
+            os.close(lock)
+            raise StoreLockedError(folder, int(pid) if pid.isdigit() else None) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        self._file = lock
+
+    def release(self) -> None:
+        """Let go of it; twice is no error."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
 
 
 def _vector_extension() -> str:

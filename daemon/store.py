@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from connectors.mail import Mail
+    from daemon.database import FolderLock
 
 _MAIL_COLUMNS = (
     "key, message_id, sender, date, recipients, copies, subject, text, answered, in_reply_to, "
@@ -98,6 +99,7 @@ class Store:
         folder: The account's folder, ``data/<account>``.
         read_only: Open for reading only; any number may, beside one writer.
         clock: Tells the time.
+        lock: The folder's lock, where this process holds it already.
 
     Raises:
         daemon.errors.StoreError: See `daemon.database.Database`.
@@ -105,11 +107,16 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, *, read_only: bool = False, clock: Callable[[], datetime] = now
+        self,
+        folder: Path,
+        *,
+        read_only: bool = False,
+        clock: Callable[[], datetime] = now,
+        lock: FolderLock | None = None,
     ) -> None:
         self.folder = folder
         self.clock = clock
-        self.database = Database(folder, MIGRATIONS, read_only=read_only)
+        self.database = Database(folder, MIGRATIONS, read_only=read_only, lock=lock)
 
     @staticmethod
     def exists(folder: Path) -> bool:
