@@ -5,7 +5,7 @@ A migration that was released is never changed; what comes later is another one 
 
 from __future__ import annotations
 
-from daemon import journal
+from daemon import journal, troubles
 
 _MAIL = """
 -- What is known of the whole store, for example for whose addresses it was read.
@@ -87,4 +87,4 @@ CREATE TRIGGER mails_deleted AFTER DELETE ON mails BEGIN
 END;
 """
 
-MIGRATIONS = (_MAIL + journal.SCHEMA,)
+MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA)
