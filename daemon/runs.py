@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import StoreError
@@ -79,6 +79,17 @@ class Runs:
             )
             for kind, started, ended, outcome in rows
         ]
+
+    def latest(self) -> list[Run]:
+        """Return the newest run of each kind, the newest first."""
+        kinds = self._database.rows("SELECT kind FROM runs GROUP BY kind ORDER BY max(id) DESC")
+        return [run for (kind,) in kinds for run in self.newest(1, kind=kind)]
+
+    def drop(self, older_than: timedelta) -> None:
+        """Drop what began so long ago."""
+        self._database.execute(
+            "DELETE FROM runs WHERE started < ?", (self._now() - int(older_than.total_seconds()),)
+        )
 
     def _end(self, number: int, outcome: dict[str, Any]) -> None:
         self._database.execute(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from connectors.mail import Mail
     from daemon.database import FolderLock
 
+_TRAINED = "trained up to"
 _MAIL_COLUMNS = (
     "key, message_id, sender, date, recipients, copies, subject, text, answered, in_reply_to, "
     "thread, language"
@@ -262,6 +263,20 @@ class Store:
             self.database.execute("DELETE FROM seen WHERE source = ?", (source,))
             self.database.execute("DELETE FROM folders WHERE source = ?", (source,))
 
+    # Training
+
+    def untrained(self) -> int:
+        """Count the mails that came since the last training; all where there was none."""
+        return self._count(
+            "SELECT count(*) FROM mails "
+            "WHERE id > coalesce((SELECT CAST(value AS INTEGER) FROM notes WHERE name = ?), 0)",
+            (_TRAINED,),
+        )
+
+    def note_trained(self) -> None:
+        """Remember that a training has seen every mail there is now."""
+        self.set_note(_TRAINED, str(self._count("SELECT coalesce(max(id), 0) FROM mails")))
+
     # Notes
 
     def note(self, name: str) -> str:
@@ -291,8 +306,8 @@ class Store:
                     (key, version, one.text, one.source),
                 )
 
-    def _count(self, sql: str) -> int:
-        row = self.database.row(sql)
+    def _count(self, sql: str, parameters: tuple[Any, ...] = ()) -> int:
+        row = self.database.row(sql, parameters)
         return int(row[0]) if row else 0
 
     def _now(self) -> int:

@@ -164,6 +164,24 @@ class Registry:
         self._use(earlier[-1] if earlier else None, earlier)
         return self.current()
 
+    def retain(self, count: int) -> list[str]:
+        """Delete all but the newest adapters; the one in use and the one before it always stay.
+
+        Args:
+            count: How many of the newest to keep.
+
+        Returns:
+            The ids of those that were deleted.
+        """
+        kept = {self.current(), *self._promotions()[-2:], *self.ids()[-count:]}
+        gone = [adapter for adapter in self.ids() if adapter not in kept]
+        for adapter in gone:
+            # Renamed first: half of an adapter must not look like one.
+            beside = self.folder / f"{_UNFINISHED}{adapter}"
+            (self.folder / adapter).rename(beside)
+            shutil.rmtree(beside)
+        return gone
+
     def _promotions(self) -> list[str]:
         file = self.folder / _PROMOTIONS
         if not file.is_file():
