@@ -1,7 +1,8 @@
-"""The commands that need no language model: check, sync, search, adapters, status."""
+"""The commands that need no language model: check, sync, search, adapters, run, status."""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,17 @@ def adapters(options: Namespace) -> Outcome:
     )
 
 
+def run(options: Namespace) -> Outcome:
+    """Run the daemon in the foreground, until it is told to stop."""
+    import asyncio
+
+    from daemon import service
+
+    logging.getLogger("daemon").setLevel(logging.INFO)
+    asyncio.run(service.run(options.config))
+    return Outcome(None)
+
+
 def status(options: Namespace) -> Outcome:
     """Show what is known of each account without asking any server."""
     config = configuration.load(options.config)
@@ -156,19 +168,21 @@ def _embed(store: Store, progress: Progress) -> None:
 def _status(
     account: Account, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    from daemon.journal import Journal, State
+    from daemon.database import holder
     from daemon.retrieval import missing
     from daemon.runs import Runs
-    from daemon.sightings import Sightings
+    from daemon.troubles import Troubles
     from trainer.adapters import Registry
 
     about: dict[str, Any] = {"name": account.name, "mails": 0, "adapter": None, "notes": []}
+    about |= {"process": holder(folder), "troubles": []}
     if not Store.exists(folder):
         about["notes"].append("never synced: run `panza sync`")
         return about, {}, []
     with Store(folder, read_only=True) as store:
         about |= {
             "mails": store.total(),
+            "untrained": store.untrained(),
             "not_indexed": missing(store),
             "left_out": store.left_out(),
             "adapter": Registry(folder / "adapters").current(),
@@ -176,24 +190,29 @@ def _status(
                 {"source": note.source, "messages": note.messages, "checked": note.checked}
                 for note in store.folder_notes()
             ],
+            "troubles": [asdict(one) for one in Troubles(store.database, store.clock).all()],
         }
         about["notes"] += [
             f"{note.source} is empty now; the mails read from it before stay"
             for note in store.folder_notes()
             if not note.messages and note.cursor.uid
         ]
-        journal = Journal(store.database, store.clock)
-        refused = Sightings(store.database, store.clock).refusals()
-        parked = [one for one in journal.newest() if one.state is State.PARKED]
-        runs = Runs(store.database, store.clock).newest()
-        waiting = len(journal.unsettled())
-        requests = {
-            "states": journal.counts(),
-            "waiting": waiting,
-            "refused": refused,
-            "failures": [{"since": one.changed, "reason": one.reason} for one in parked],
-        }
-        return about, requests, [_job(r) for r in runs]
+        runs = Runs(store.database, store.clock).latest()
+        return about, _queue(store), [_job(run) for run in runs]
+
+
+def _queue(store: Store) -> dict[str, Any]:
+    from daemon.journal import Journal, State
+    from daemon.sightings import Sightings
+
+    journal = Journal(store.database, store.clock)
+    parked = [one for one in journal.newest() if one.state is State.PARKED]
+    return {
+        "states": journal.counts(),
+        "waiting": len(journal.unsettled()),
+        "refused": Sightings(store.database, store.clock).refusals(),
+        "failures": [{"since": one.changed, "reason": one.reason} for one in parked],
+    }
 
 
 def _job(run: Run) -> dict[str, Any]:
@@ -210,7 +229,10 @@ def _status_text(data: dict[str, Any]) -> str:
     for account in data["accounts"]:
         adapter = account["adapter"] or "none, the base model writes"
         lines.append(f"{account['name']}: {account['mails']} mails, adapter: {adapter}")
+        at_work = account["process"]
+        lines.append(f"  process {at_work} is at work" if at_work else "  no process is at work")
         lines += [f"  {note}" for note in account["notes"]]
+        lines += [_trouble_text(trouble) for trouble in account["troubles"]]
         if account.get("not_indexed"):
             lines.append(f"  {account['not_indexed']} mails are not in the index yet")
         omitted = account.get("left_out", {})
@@ -228,3 +250,11 @@ def _status_text(data: dict[str, Any]) -> str:
             + (f", {error}" if error else "")
         )
     return "\n".join(lines)
+
+
+def _trouble_text(trouble: dict[str, Any]) -> str:
+    retry = trouble["retry"]
+    tail = f"; next try at {retry:%H:%M:%S} UTC" if retry else ""
+    heading = f"  {trouble['job']} fails since {trouble['since']:%Y-%m-%d %H:%M:%S} UTC{tail}"
+    told = "\n".join(part for part in (trouble["message"], trouble["next_step"]) if part)
+    return f"{heading}\n{told}".replace("\n", "\n    ")

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -246,6 +247,20 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process that holds a folder's lock, None where nobody does."""
+    try:
+        inode = (folder / _LOCK).stat().st_ino
+    except FileNotFoundError:
+        return None
+    # To try the lock would be to hold it for a moment, and to refuse it to somebody.
+    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+        match = re.search(r"FLOCK +ADVISORY +WRITE +(\d+) +\w+:\w+:(\d+) ", line)
+        if match and int(match[2]) == inode:
+            return int(match[1])
+    return None
 
 
 def _vector_extension() -> str:
