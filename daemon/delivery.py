@@ -1,19 +1,39 @@
-"""From the outbox into a folder, exactly once.
+r"""From the outbox into a folder, exactly once.
 
-IMAP has no transactions. The folder's UIDVALIDITY and UIDNEXT are committed before the APPEND, so
-that after an answer that never came the message is found, if it arrived, among the Message-IDs from
-there on. A message that a dying connection delivers later than that look is found by the sweep.
+IMAP has no transactions. The folder's UIDVALIDITY and UIDNEXT are committed before each APPEND, so
+that after an answer that never came the folder itself tells what became of it:
+
+* The message is there, under its Message-ID: it arrived.
+* No UID was given since, or all that were given belong to other messages which are still there: it
+  did not arrive, and is appended again.
+* A UID was given since and is gone. Another program's autosave may have had it; or the draft, and
+  its owner has edited, sent or deleted it already. If it lies in Sent, it arrived. Else nobody can
+  tell, and Panza does not guess: `resume` hands such drafts back, and their requests are parked
+  with a note that says so. A draft that the owner has had in hand is never made a second time.
+
+What a dying connection delivers later than that look makes a second copy, which `sweep` removes.
+
+Windows that are left, because no IMAP command closes them:
+
+* If UIDVALIDITY changes in the same moment, UIDNEXT proves nothing. Then only the Message-ID
+  counts, and a draft that is not there is appended again.
+* If the owner edits, sends or deletes one of two copies before the sweep has come by, the other
+  one stays: it may be the one that she wants.
+* Without UIDPLUS one message cannot be removed alone. A superfluous copy is only marked
+  ``\Deleted``: mail clients hide it or strike it through, and the next EXPUNGE of anyone takes it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from connectors.base import Cursor, RefusedError, Role
+from connectors.base import Cursor, FolderMissingError, RefusedError, Role
 from connectors.raw import canonical
-from daemon.journal import Kind, State
+from daemon.journal import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,34 +44,64 @@ if TYPE_CHECKING:
 SWEPT_FOR = timedelta(days=1)
 """How long copies may still turn up: servers give up on a stalled literal within the hour."""
 
+_RECENT = 2000  # UIDs at the end of Sent, where a draft lies that was just sent
 _ROLES = {Kind.DRAFT: Role.DRAFTS, Kind.NOTE: Role.REQUESTS}
 # Without \Draft some clients show a received mail that cannot be edited.
 _FLAGS: dict[Kind, tuple[str, ...]] = {Kind.DRAFT: ("\\Draft", "\\Seen"), Kind.NOTE: ()}
-_PRISTINE = frozenset({"\\draft", "\\seen"})
+# The last two are set by servers on their own.
+_PRISTINE = frozenset({"\\draft", "\\seen", "$hasattachment", "$hasnoattachment"})
 
 
-def deliver(connector: Connector, journal: Journal, parcel: Parcel) -> None:
-    """Append what is in the outbox, unless an earlier attempt has already done it.
+class _Fate(Enum):
+    """What became of a message whose APPEND had no clear answer."""
+
+    ARRIVED = auto()
+    ABSENT = auto()
+    DOUBTFUL = auto()
+
+
+def resume(connector: Connector, journal: Journal) -> list[Parcel]:
+    """Find out what became of each APPEND that had no clear answer, and enter it in the journal.
+
+    To be called before anything else is done in these folders, for a `sweep` removes messages.
+
+    Returns:
+        The drafts for which nobody can tell; their entries are left as they were.
+    """
+    doubtful = []
+    for parcel in journal.unanswered():
+        fate = _fate(connector, parcel)
+        if fate is _Fate.ARRIVED:
+            journal.appended(parcel)
+        elif fate is _Fate.ABSENT:
+            journal.not_appended(parcel)
+        else:
+            doubtful.append(parcel)
+    return doubtful
+
+
+def deliver(connector: Connector, journal: Journal, parcel: Parcel) -> RefusedError | None:
+    """Append what is in the outbox, unless a copy of an earlier attempt is there by now.
+
+    Returns:
+        Why the folder does not take it, None when it is there.
 
     Raises:
-        RefusedError: The server said no; the message is not in its folder.
-        ConnectorError: Any other leaves open whether the message arrived; call again later.
+        ConnectorError: Where this comes from the APPEND itself, `resume` has to be called next.
     """
     role = _ROLES[parcel.kind]
     folder = connector.state(role)
-    first = _first_uid(parcel, folder) if parcel.attempts else folder.uidnext
-    if parcel.state is State.APPENDING and parcel.message_id in (
-        connector.message_ids(role, first).values()
-    ):
+    if parcel.attempts and _is_there(connector, parcel, folder):
         journal.appended(parcel)
-        return
-    journal.appending(parcel, folder.uidvalidity, first)
+        return None
+    journal.appending(parcel, folder.uidvalidity, folder.uidnext)
     try:
         connector.append(role, parcel.raw, flags=_FLAGS[parcel.kind])
-    except RefusedError:
+    except RefusedError as refusal:
         journal.not_appended(parcel)
-        raise
+        return refusal
     journal.appended(parcel)
+    return None
 
 
 def sweep(connector: Connector, journal: Journal) -> int:
@@ -65,6 +115,33 @@ def sweep(connector: Connector, journal: Journal) -> int:
     for parcel in journal.repeated():
         by_role[_ROLES[parcel.kind]].append(parcel)
     return sum(_sweep(connector, role, parcels) for role, parcels in by_role.items())
+
+
+def _fate(connector: Connector, parcel: Parcel) -> _Fate:
+    role = _ROLES[parcel.kind]
+    folder = connector.state(role)
+    found = connector.message_ids(role, _first_uid(parcel, folder))
+    if parcel.message_id in found.values():
+        return _Fate.ARRIVED
+    given = range(parcel.uidnext, folder.uidnext)
+    if parcel.uidvalidity != folder.uidvalidity or all(uid in found for uid in given):
+        return _Fate.ABSENT
+    if parcel.kind is Kind.NOTE:  # rather twice than never
+        return _Fate.ABSENT
+    return _Fate.ARRIVED if _is_in_sent(connector, parcel) else _Fate.DOUBTFUL
+
+
+def _is_there(connector: Connector, parcel: Parcel, folder: FolderState) -> bool:
+    found = connector.message_ids(_ROLES[parcel.kind], _first_uid(parcel, folder))
+    return parcel.message_id in found.values()
+
+
+def _is_in_sent(connector: Connector, parcel: Parcel) -> bool:
+    with suppress(FolderMissingError, RefusedError):
+        newest = connector.state(Role.SENT).uidnext - _RECENT
+        sent = connector.message_ids(Role.SENT, max(1, newest))
+        return parcel.message_id in sent.values()
+    return False
 
 
 def _sweep(connector: Connector, role: Role, parcels: list[Parcel]) -> int:

@@ -2,7 +2,7 @@
 
 A request goes ``new → generated → appending → appended → marked → done``, or is ``parked`` with a
 reason. Each function below is one transaction. What is in the outbox was composed once and is
-appended byte for byte, however often that takes; see `daemon.outbox`.
+appended byte for byte, however often that takes; see `daemon.delivery`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CREATE TABLE requests (
 CREATE INDEX requests_unsettled ON requests (created) WHERE NOT settled;
 
 -- What is to be appended: a request's draft, or a note about it. uidvalidity and uidnext are those
--- of the folder before the first APPEND; attempts counts the APPENDs.
+-- of the folder before the last APPEND; attempts counts the APPENDs.
 CREATE TABLE outbox (
   message_id TEXT PRIMARY KEY,
   key TEXT NOT NULL REFERENCES requests (key),
@@ -59,11 +59,17 @@ CREATE INDEX outbox_key ON outbox (key);
 """
 
 _REQUEST_COLUMNS = (
-    "key, message_id, uidvalidity, uid, asked, state, reason, settled, attempts, created, changed"
+    "key, message_id, uidvalidity, uid, asked, state, reason, settled, attempts, created, changed, "
+    "trouble"
 )
 _PARCEL_COLUMNS = "message_id, key, kind, raw, state, uidvalidity, uidnext, attempts"
 
 SCHEMA = _REQUESTS + sightings.SCHEMA
+
+TROUBLE = """
+-- What kept a request from going on when it was last tried, '' for nothing.
+ALTER TABLE requests ADD COLUMN trouble TEXT NOT NULL DEFAULT '';
+"""
 
 
 class State(StrEnum):
@@ -106,9 +112,10 @@ class Request:
         state: How far it has come.
         reason: Why it is parked, or what its owner should know about its draft; "" for nothing.
         settled: Nothing is left to do.
-        attempts: How often the writer was asked.
+        attempts: How often its present step was tried: the writer asked, or a refusal met.
         created: When it was first seen.
         changed: When its state changed last.
+        trouble: What kept it from going on when it was last tried, "" for nothing.
     """
 
     key: str
@@ -121,6 +128,7 @@ class Request:
     attempts: int
     created: datetime
     changed: datetime
+    trouble: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class Parcel:
         kind: A draft or a note.
         raw: Its bytes.
         state: ``generated``, ``appending`` or ``appended``.
-        uidvalidity: The folder's UIDVALIDITY before the first APPEND; 0 before that.
+        uidvalidity: The folder's UIDVALIDITY before the last APPEND; 0 before the first.
         uidnext: The folder's UIDNEXT then.
         attempts: How many APPENDs were begun.
     """
@@ -166,9 +174,12 @@ class Journal:
         """Return the request of this key."""
         return next(iter(self._requests("WHERE key = ?", key)), None)
 
-    def unsettled(self) -> list[Request]:
-        """Return the requests that something is left to do for, the oldest first."""
-        return self._requests("WHERE NOT settled ORDER BY created, key")
+    def unsettled(self) -> list[str]:
+        """Return the keys of the requests that something is left to do for, the oldest first."""
+        rows = self._database.rows(
+            "SELECT key FROM requests WHERE NOT settled ORDER BY created, key"
+        )
+        return [key for (key,) in rows]
 
     def newest(self, count: int = 10) -> list[Request]:
         """Return the newest requests, the newest first."""
@@ -182,7 +193,7 @@ class Journal:
     def open(self, key: str, name: str, place: Cursor, asked: str) -> None:
         """Enter a new request; ``name`` is its Message-ID."""
         self._database.execute(
-            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, 'new', '', 0, 0, ?6, ?6)",
+            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, 'new', '', 0, 0, ?6, ?6, '')",
             (key, name, place.uidvalidity, place.uid, asked, self._now()),
         )
 
@@ -200,12 +211,12 @@ class Journal:
             State.PARKED,
             "CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE outbox.key = requests.key"
             " AND kind = 'draft') THEN 'generated' ELSE 'new' END",
-            "reason = '', settled = 0, attempts = 0, asked = ?",
+            "reason = '', settled = 0, asked = ?",
             asked,
         )
 
     def count_attempt(self, key: str) -> int:
-        """Count, before it happens, that the writer is asked; return how often that makes."""
+        """Count a try of the present step, before it happens; return how often that makes."""
         row = self._database.row(
             "UPDATE requests SET attempts = attempts + 1 WHERE key = ? RETURNING attempts", (key,)
         )
@@ -215,9 +226,9 @@ class Journal:
         """Take back an attempt that failed for a reason that lies outside the request."""
         self._database.execute("UPDATE requests SET attempts = attempts - 1 WHERE key = ?", (key,))
 
-    def postpone(self, key: str, reason: str) -> None:
-        """Remember why a request could not go on this time."""
-        self._database.execute("UPDATE requests SET reason = ? WHERE key = ?", (reason, key))
+    def postpone(self, key: str, trouble: str) -> None:
+        """Remember what kept a request from going on this time."""
+        self._database.execute("UPDATE requests SET trouble = ? WHERE key = ?", (trouble, key))
 
     def generated(self, key: str, draft: bytes, reason: str = "", note: bytes = b"") -> None:
         """Store the draft's bytes, and those of a note with the reason she should know of."""
@@ -241,8 +252,8 @@ class Journal:
         """Give up on a request for a reason; its flag and the note are still to come."""
         with self._database.transaction():
             changed = self._database.execute(
-                "UPDATE requests SET state = 'parked', reason = ?, changed = ? "
-                "WHERE key = ? AND state IN ('new', 'generated')",
+                "UPDATE requests SET state = 'parked', reason = ?, changed = ?, attempts = 0, "
+                "trouble = '' WHERE key = ? AND state IN ('new', 'generated')",
                 (reason, self._now(), key),
             )
             if not changed:
@@ -261,6 +272,10 @@ class Journal:
         """Return what the outbox holds for a request."""
         return self._parcels("WHERE key = ? AND kind = ? ORDER BY message_id", key, kind.value)
 
+    def unanswered(self) -> list[Parcel]:
+        """Return what an APPEND was begun for that had no clear answer."""
+        return self._parcels("WHERE state = 'appending' ORDER BY message_id")
+
     def repeated(self) -> list[Parcel]:
         """Return what was appended in more than one attempt, so that there may be copies."""
         return self._parcels("WHERE attempts > 1 AND state = 'appended' ORDER BY message_id")
@@ -278,10 +293,10 @@ class Journal:
 
     def appended(self, parcel: Parcel) -> None:
         """Remember that the message is in its folder: it is never appended again."""
-        self._move_parcel(parcel, (State.APPENDING,), State.APPENDED)
+        self._move_parcel(parcel, (State.GENERATED, State.APPENDING), State.APPENDED)
 
     def not_appended(self, parcel: Parcel) -> None:
-        """Remember that the folder refused the message."""
+        """Remember that the message is not in its folder."""
         self._move_parcel(parcel, (State.APPENDING,), State.GENERATED)
 
     def forget_repeated(self, older_than: timedelta) -> None:
@@ -311,8 +326,8 @@ class Journal:
     ) -> None:
         comma = ", " if assignments else ""
         changed = self._database.execute(
-            f"UPDATE requests SET state = {after}, changed = ?{comma}{assignments} "  # noqa: S608
-            "WHERE key = ? AND state = ?",
+            f"UPDATE requests SET state = {after}, changed = ?, attempts = 0, trouble = ''"  # noqa: S608
+            f"{comma}{assignments} WHERE key = ? AND state = ?",
             (self._now(), *values, key, before.value),
         )
         if not changed:
@@ -337,8 +352,9 @@ class Journal:
             if not changed:
                 raise TransitionError(parcel.message_id, after)
             if parcel.kind is Kind.DRAFT:  # the request goes with its draft
+                arrived = ", attempts = 0, trouble = ''" if after is State.APPENDED else ""
                 self._database.execute(
-                    "UPDATE requests SET state = ?, changed = ? WHERE key = ?",
+                    f"UPDATE requests SET state = ?, changed = ?{arrived} WHERE key = ?",  # noqa: S608
                     (after.value, self._now(), parcel.key),
                 )
 
@@ -364,7 +380,7 @@ class Journal:
 
 
 def _request(row: tuple[Any, ...]) -> Request:
-    key, name, uidvalidity, uid, asked, state, reason, settled, attempts, *times = row
+    key, name, uidvalidity, uid, asked, state, reason, settled, attempts, *times, trouble = row
     created, changed = map(_time, times)
     return Request(
         key=key,
@@ -377,6 +393,7 @@ def _request(row: tuple[Any, ...]) -> Request:
         attempts=attempts,
         created=created,
         changed=changed,
+        trouble=trouble,
     )
 
 

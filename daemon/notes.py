@@ -30,6 +30,15 @@ def no_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) ->
     return _note(owner, key, about, ("Panza: no draft for this request", text), date)
 
 
+def lost_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
+    """Return the note that says why a draft may be missing; arguments as for `no_draft`."""
+    text = (
+        f"Panza cannot tell whether your draft has reached you.\n\n{reason}\n\n"
+        "If you have not seen it, move this request out of the folder and back in."
+    )
+    return _note(owner, key, about, ("Panza: has your draft reached you?", text), date)
+
+
 def open_recipients(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
     """Return the note that says why a draft lacks a recipient; arguments as for `no_draft`."""
     text = f"Your draft is in Drafts. Please complete its recipients.\n\n{reason}"

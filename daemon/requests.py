@@ -7,7 +7,6 @@ a courtesy to its owner.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,8 +33,10 @@ if TYPE_CHECKING:
 MAX_WRITES = 3
 """How often the writer is asked for one request."""
 
-MAX_APPENDS = 5
-"""How often a server may refuse a draft without saying why."""
+MAX_REFUSALS = 5
+"""How often a server may refuse a draft, or a flag, without a lasting reason."""
+
+_PASSING_REFUSALS = frozenset({"INUSE", "THROTTLED", "UNAVAILABLE"})  # RFC 5530
 
 _LASTING_REFUSALS = {
     "OVERQUOTA": "The mailbox is full. Delete something there first.",
@@ -43,6 +44,12 @@ _LASTING_REFUSALS = {
     "NOPERM": "The server gives Panza no right to write into the folder Drafts.",
     "TRYCREATE": "There is no folder Drafts, and it could not be made.",
 }
+_UNFLAGGABLE = frozenset({"NOPERM", "READ-ONLY"})
+_DOUBT = (
+    "The connection broke while the draft was on its way to Drafts, and what arrived there at that "
+    "moment is gone again. If that was the draft, which you have edited, sent or deleted, nothing "
+    "is left to do."
+)
 
 
 class Writer(Protocol):
@@ -83,11 +90,13 @@ def process(
     store: Store,
     writer: Writer,
     clock: Callable[[], datetime],
+    *,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> Counts:
     """Look at the requests folder once, and bring every request as far as it will go.
 
     Safe to repeat and to interrupt anywhere. What a server refuses for one request does not hold
-    up the others; a connection that breaks ends the look.
+    up the others; a connection that breaks, or a server that asks for patience, ends the look.
 
     Args:
         account: Whose requests they are.
@@ -95,12 +104,14 @@ def process(
         store: Her mails and the journal, open for writing.
         writer: Writes the drafts.
         clock: Tells the time, aware.
+        proceed: Asked before each request; false ends the look.
 
     Raises:
-        ConnectorError: The mail cannot be reached, or a folder is missing.
+        ConnectorError: The mail cannot be reached, a folder is missing or refused, or the server
+            is not available now.
         DaemonError: The writer cannot work at all now; so does `TrainerError`.
     """
-    return _Desk(account, connector, store, writer, clock).work()
+    return _Desk(account, connector, store, writer, clock).work(proceed)
 
 
 class _Desk:
@@ -114,19 +125,23 @@ class _Desk:
     ) -> None:
         self.owner = Owner(account.full_name, (account.address, *account.aliases))
         self.connector = connector
+        self.store = store
         self.writer = writer
         self.clock = clock
         self.journal = Journal(store.database, clock)
         self.scanner = Scanner(self.owner, connector, store, clock)
         self.ended = {State.DONE: 0, State.PARKED: 0}
 
-    def work(self) -> Counts:
+    def work(self, proceed: Callable[[], bool]) -> Counts:
         self.connector.ensure(Role.REQUESTS)
         self.connector.ensure(Role.DRAFTS)
+        self._resume()
         swept = delivery.sweep(self.connector, self.journal)
         new = self.scanner.scan()
-        for request in self.journal.unsettled():
-            self._drive(request)
+        for key in self.journal.unsettled():
+            if not proceed():
+                break
+            self._drive(key)
         return Counts(
             new=new,
             drafted=self.ended[State.DONE],
@@ -136,22 +151,33 @@ class _Desk:
             swept=swept,
         )
 
-    def _drive(self, request: Request) -> None:
+    def _resume(self) -> None:
+        """Settle what a broken connection left open, before anything else changes the folders."""
+        for parcel in delivery.resume(self.connector, self.journal):
+            request = self.journal.find(parcel.key)
+            if request is not None:
+                note = notes.lost_draft(
+                    self.owner, request.key, request.message_id, _DOUBT, self.clock()
+                )
+                with self.store.transaction():
+                    self.journal.not_appended(parcel)
+                    self.journal.park(request.key, _DOUBT, note)
+
+    def _drive(self, key: str) -> None:
         """Take one step after the other, until nothing is left to do or one has to wait."""
         steps: dict[State, Callable[[Request], None]] = {
             State.NEW: self._write,
             State.GENERATED: self._append,
-            State.APPENDING: self._append,
             State.APPENDED: self._mark,
             State.MARKED: self._close,
             State.PARKED: self._report,
         }
-        current: Request | None = request
+        current = self.journal.find(key)
         before = None
         while current and not current.settled and current.state is not before:
             before = current.state
-            steps[current.state](current)
-            current = self.journal.find(request.key)
+            steps[before](current)
+            current = self.journal.find(key)
         if current and current.settled:
             self.ended[current.state] += 1
 
@@ -205,20 +231,17 @@ class _Desk:
 
     def _append(self, request: Request) -> None:
         for parcel in self.journal.parcels(request.key, Kind.DRAFT):
-            try:
-                delivery.deliver(self.connector, self.journal, parcel)
-            except RefusedError as error:
-                now = self.journal.find(request.key)
-                lasting = error.code in _LASTING_REFUSALS or parcel.attempts + 1 >= MAX_APPENDS
-                if lasting and now and now.state is State.GENERATED:
-                    reason = _LASTING_REFUSALS.get(error.code, f"{error}.")
-                    self._park(request, reason)
-                else:
-                    self.journal.postpone(request.key, str(error))
+            refusal = delivery.deliver(self.connector, self.journal, parcel)
+            if refusal is None:
+                continue
+            if refusal.code in _LASTING_REFUSALS:
+                self._park(request, _LASTING_REFUSALS[refusal.code])
+            elif self._insists(request, refusal):
+                self._park(request, f"{refusal}.")
 
     def _mark(self, request: Request) -> None:
-        self._flag(request, "\\Answered")
-        self.journal.marked(request.key)
+        if self._flag(request, "\\Answered"):
+            self.journal.marked(request.key)
 
     def _close(self, request: Request) -> None:
         self._deliver_notes(request)
@@ -226,22 +249,47 @@ class _Desk:
 
     def _report(self, request: Request) -> None:
         self._deliver_notes(request)
-        self._flag(request, "\\Flagged")
-        self.journal.settled(request.key)
+        if self._flag(request, "\\Flagged"):
+            self.journal.settled(request.key)
 
-    def _flag(self, request: Request, flag: str) -> None:
+    def _flag(self, request: Request, flag: str) -> bool:
+        """Put a flag on a request; return False where that is to be tried in the next look."""
         place = request.place
-        with contextlib.suppress(CursorInvalidError, ReadOnlyError, RefusedError):
+        if place.uidvalidity != self.scanner.uidvalidity:
+            return True  # it was no longer there when the folder was read anew
+        try:
             self.connector.add_flags(
                 Role.REQUESTS, place.uid, [flag], uidvalidity=place.uidvalidity
             )
+        except CursorInvalidError:  # since this look began, so the next one finds it
+            return False
+        except ReadOnlyError:
+            return True
+        except RefusedError as refusal:
+            return refusal.code in _UNFLAGGABLE or self._insists(request, refusal)
+        return True
 
     def _deliver_notes(self, request: Request) -> None:
         for parcel in self.journal.parcels(request.key, Kind.NOTE):
             if parcel.state is not State.APPENDED:
+                refusal = delivery.deliver(self.connector, self.journal, parcel)
                 # A full mailbox takes no note either; the status tells the reason.
-                with contextlib.suppress(RefusedError):
-                    delivery.deliver(self.connector, self.journal, parcel)
+                if refusal and refusal.code in _PASSING_REFUSALS:
+                    raise refusal
+
+    def _insists(self, request: Request, refusal: RefusedError) -> bool:
+        """Tell whether a server has refused a step so often that it will not change its mind.
+
+        Raises:
+            RefusedError: It asks for patience; that is no fault of this request.
+        """
+        if refusal.code in _PASSING_REFUSALS:
+            self.journal.postpone(request.key, str(refusal))
+            raise refusal
+        if self.journal.count_attempt(request.key) >= MAX_REFUSALS:
+            return True
+        self.journal.postpone(request.key, str(refusal))
+        return False
 
     def _park(self, request: Request, reason: str) -> None:
         note = notes.no_draft(self.owner, request.key, request.message_id, reason, self.clock())

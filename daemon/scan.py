@@ -45,6 +45,10 @@ class Scanner:
         connector: Her mail.
         store: Her mails and the journal.
         clock: Tells the time, aware.
+
+    Attributes:
+        sightings: What was seen in the folder.
+        uidvalidity: The folder's UIDVALIDITY when it was last read; 0 before that.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Scanner:
         self.journal = Journal(store.database, clock)
         self.sightings = Sightings(store.database, clock)
         self.sent = _Sent(connector)
+        self.uidvalidity = 0
         self.new = 0
 
     def scan(self) -> int:
@@ -66,7 +71,7 @@ class Scanner:
             How many requests were not known before.
         """
         folder = self.connector.state(Role.REQUESTS)
-        uidvalidity = folder.uidvalidity
+        self.uidvalidity = uidvalidity = folder.uidvalidity
         reading = self.sightings.reading(uidvalidity, folder.uidnext)
         unproven = self.sightings.unproven(uidvalidity)
         start = min([reading.cursor.uid, *(uid - 1 for uid in unproven)])

@@ -87,4 +87,7 @@ CREATE TRIGGER mails_deleted AFTER DELETE ON mails BEGIN
 END;
 """
 
-MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA)
+# A training tells the language itself, of the mails that it takes.
+_NO_LANGUAGE = "ALTER TABLE mails DROP COLUMN language;"
+
+MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA, journal.TROUBLE, _NO_LANGUAGE)

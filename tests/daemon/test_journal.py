@@ -62,7 +62,7 @@ def test_a_request_goes_through_its_states(journal: Journal) -> None:
     assert _state(journal) is State.APPENDED
     journal.marked(KEY)
     assert _state(journal) is State.MARKED
-    assert [request.key for request in journal.unsettled()] == [KEY]
+    assert journal.unsettled() == [KEY]
     journal.done(KEY)
     assert _state(journal) is State.DONE
     assert journal.unsettled() == []
