@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime  # noqa: TC003 - daemon.protocol reads the annotations
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from connectors.mail import Address
+from connectors.mail import Address  # noqa: TC001 - daemon.protocol reads the annotations
 
 ANSWER = "Answer this mail."
 """The instruction where the owner gave none and only put a mail into the folder."""

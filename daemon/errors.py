@@ -125,6 +125,43 @@ class UnknownMailError(DaemonError):
         self.message_id = message_id
 
 
+class ModelUnavailableError(DaemonError):
+    """The model process cannot take the job now, and nothing of it was done.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the model process is not available: {reason}")
+        self.reason = reason
+
+
+class ModelDiedError(DaemonError):
+    """The model process ended, or became silent, in the middle of this job.
+
+    Attributes:
+        job: The job: ``write``, ``train`` and so on.
+        reason: How it showed.
+    """
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(f"the model process did not finish the job {job!r}: {reason}")
+        self.job, self.reason = job, reason
+
+
+class ModelJobError(DaemonError):
+    """The model process tried a job and told why it cannot be done.
+
+    Attributes:
+        told: What it advised.
+    """
+
+    def __init__(self, told: Advice) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What to tell the owner about a fault.
@@ -221,6 +258,23 @@ def _(error: StoreLockedError) -> Advice:
 def _(error: UnknownMailError) -> Advice:
     step = "Run `panza sync` if the mail is new; `panza search` shows Message-IDs."
     return Advice(str(error), step, FAILED)
+
+
+@advice.register
+def _(error: ModelUnavailableError) -> Advice:
+    step = "It is tried again by itself. If this stays so, see what the model process logs."
+    return Advice(str(error), step, TRY_LATER)
+
+
+@advice.register
+def _(error: ModelDiedError) -> Advice:
+    step = "See what it logs. Often the memory was not enough: choose a smaller model."
+    return Advice(str(error), step, FAILED)
+
+
+@advice.register
+def _(error: ModelJobError) -> Advice:
+    return error.told
 
 
 @advice.register
