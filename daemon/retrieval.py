@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from daemon.progress import Progress
     from daemon.store import Store
 
@@ -34,6 +31,13 @@ _EMBEDDER = "embedder"
 _END_OF_TIME = 1 << 62
 
 
+class Vector(Protocol):
+    """Numbers, for example a row of a NumPy array or an `array.array`."""
+
+    def tobytes(self) -> bytes:
+        """Return them as they lie in memory."""
+
+
 class Embedder(Protocol):
     """What turns texts into vectors, for example `trainer.embedding.Embedder`."""
 
@@ -41,8 +45,8 @@ class Embedder(Protocol):
     def hash(self) -> str:
         """Names the model: vectors of different hashes cannot be compared."""
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return one vector for each text: float32, shape (n, 384), of length 1."""
+    def embed(self, texts: Sequence[str]) -> Iterable[Vector]:
+        """Return one vector for each text: 384 float32, of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class Retrieval:
         """
         if k < 1 or not query.strip() or self._store.note(_EMBEDDER) != self._embedder.hash:
             return []
-        vector = self._embedder.embed([query])[0].tobytes()
+        vector = next(iter(self._embedder.embed([query]))).tobytes()
         until = int(before.timestamp()) if before else _END_OF_TIME
         wanted = min(max(_OVERSAMPLING * (k + len(exclude)), _AT_LEAST), _MOST)
         by_meaning = self._nearest(vector, wanted, until)

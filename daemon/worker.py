@@ -1,0 +1,133 @@
+"""The thread that watches one account's folder "Panza requests" and answers what is in it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from connectors.base import Role
+from daemon import requests
+from daemon.backoff import Backoff
+from daemon.errors import CONFIGURATION, StoreError, advice
+from daemon.troubles import Troubles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from connectors.base import Connector
+    from daemon.config import Account
+    from daemon.requests import Counts, Writer
+    from daemon.store import Store
+
+_log = logging.getLogger(__name__)
+
+JOB = "requests"
+_FIRST_WAIT = 5.0  # seconds
+_LONGEST_WAIT = 600.0
+_PATIENCE = 300.0  # after a login that was refused: hasty tries lock accounts
+
+
+class Worker(threading.Thread):
+    """Looks at an account's requests folder until it is stopped.
+
+    It looks at once, whenever the folder may have changed, and at the latest after ``poll``. What
+    fails is tried again after a wait that grows, and stands in the account's troubles meanwhile.
+
+    Args:
+        account: Whose folder it is.
+        connector: Her mail; this thread's own, closed at its end.
+        open_store: Opens her store for writing, for this thread.
+        writer: Writes the drafts.
+        poll: Seconds between two looks, at most.
+        backoff: The waits after faults; five seconds to ten minutes by default.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        connector: Connector,
+        open_store: Callable[[], Store],
+        writer: Writer,
+        *,
+        poll: float,
+        backoff: Backoff | None = None,
+    ) -> None:
+        super().__init__(name=f"requests of {account.name}", daemon=True)
+        self._account = account
+        self._connector = connector
+        self._open_store = open_store
+        self._writer = writer
+        self._poll = poll
+        self._backoff = backoff or Backoff(_FIRST_WAIT, _LONGEST_WAIT)
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Make the thread end soon, whatever it is waiting for; call `join` afterwards."""
+        self._stopping.set()
+        self._connector.abort()
+
+    def nudge(self) -> None:
+        """Make it look at once."""
+        self._connector.wake()
+
+    def run(self) -> None:
+        """Look, wait, look again."""
+        with self._connector:
+            while not self._stopping.is_set():
+                try:
+                    with self._open_store() as store:
+                        self._watch(store)
+                except (StoreError, OSError) as error:
+                    self._pause(error, None)
+
+    def _watch(self, store: Store) -> None:
+        """Look until it is time to stop.
+
+        Raises:
+            StoreError: The store cannot be used; so does `OSError`.
+        """
+        while not self._stopping.is_set():
+            try:
+                counts = self._look(store)
+                _report(self._account.name, counts)
+                self._backoff.reset()
+                Troubles(store.database, store.clock).over(JOB)
+                self._connector.wait(Role.REQUESTS, self._poll)
+            except Exception as error:  # noqa: BLE001 - no fault may end the watch
+                self._pause(error, store)
+
+    def _look(self, store: Store) -> Counts:
+        return requests.process(
+            self._account,
+            self._connector,
+            store,
+            self._writer,
+            store.clock,
+            proceed=lambda: not self._stopping.is_set(),
+        )
+
+    def _pause(self, error: Exception, store: Store | None) -> None:
+        """Say what went wrong, and wait before the next try."""
+        if self._stopping.is_set():
+            return
+        told = advice(error)
+        lasting = told.exit_code == CONFIGURATION
+        seconds = self._backoff.next(at_least=_PATIENCE if lasting else 0.0)
+        # Its text may quote the server, and the server the owner: that is for the status alone.
+        _log.warning("%s: %s; next try in %.0f s", self.name, type(error).__name__, seconds)
+        if store:
+            with suppress(StoreError, OSError):  # the disk may be full
+                retry = store.clock() + timedelta(seconds=seconds)
+                Troubles(store.database, store.clock).met(JOB, told, retry)
+        self._stopping.wait(seconds)
+
+
+def _report(account: str, counts: Counts) -> None:
+    if counts.new or counts.drafted or counts.parked or counts.swept:
+        _log.info(
+            "requests of %s: %d new, %d drafted, %d given up, %d waiting, %d copies removed",
+            *(account, counts.new, counts.drafted, counts.parked, counts.waiting, counts.swept),
+        )
