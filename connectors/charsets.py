@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from functools import lru_cache
 
 _ALIASES = {
     # WHATWG's rule, which all mail clients share: these labels mean windows-1252.
@@ -45,6 +46,8 @@ _CODE_PAGE = re.compile(r"(?:x-)?(?:cp|win|windows|ibm|dos|ms)[-_ ]?(\d{3,5})")
 _REFUSED = frozenset(
     {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"}
 )
+# Labels under which printable ASCII says what it seems to say; UTF-7 and ISO-2022 are none.
+_SEVEN_BIT = frozenset({"", "utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252"})
 _SAMPLE = 32 * 1024  # bytes that charset-normalizer looks at; its time grows with this
 _NOISE = re.compile(
     # Control characters, soft hyphen, zero width space, byte order mark, lone surrogates, and
@@ -55,8 +58,12 @@ _LINE_BREAK = re.compile("\r\n|\r|\x0c|\u2028|\u2029")
 # A letter and the marks behind it, in short runs: normalising takes quadratic time in their length.
 _COMPOSABLE = re.compile("[^\n][^\x00-\u02ff]{1,64}")
 _SPACE = re.compile("[\xa0\u2000-\u200a\u202f\u205f]")
+_PLAIN = re.compile(rb"[\t\n -~]*")
+# All that `clean` may change: whatever is matched by one of the patterns above.
+_UNCLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u0300-\U0010ffff]")
 
 
+@lru_cache(maxsize=64)
 def codec(label: str) -> str | None:
     """Return the name of Python's codec for a charset label, or None if there is none."""
     name = label.strip(" \t\r\n\"'").lower()
@@ -77,6 +84,8 @@ def decode(data: bytes, label: str = "") -> str:
     A label is believed when all bytes, or nearly all of a text cut short, agree with it. ASCII and
     Latin-1 are the labels of clients that know no better, so UTF-8 is tried before them.
     """
+    if _PLAIN.fullmatch(data) and label.lower() in _SEVEN_BIT:
+        return data.decode("ascii")  # what most fields and many texts are
     declared = codec(label)
     order = ["utf-8", declared] if declared in {None, "cp1252"} else [declared, "utf-8"]
     for name in order:
@@ -89,6 +98,9 @@ def decode(data: bytes, label: str = "") -> str:
 
 def clean(text: str) -> str:
     """Return text with LF line ends, plain spaces, composed letters and nothing unprintable."""
+    plain = text.replace("\r\n", "\n")
+    if not _UNCLEAN.search(plain):
+        return plain
     text = _NOISE.sub("", _SPACE.sub(" ", _LINE_BREAK.sub("\n", text)))
     return _COMPOSABLE.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 MAX_ADDRESSES = 64 * 2**10  # bytes of one field of mailboxes that are read
 MAX_REFERENCES = 100  # the root of the thread and the last ones; RFC 1036 wants at least these
 
+# What nearly every mailbox looks like: nothing in it needs RFC 5322's grammar.
+_PLAIN_NAME = r"[A-Za-z0-9_-]+(?: [A-Za-z0-9_-]+)*"
+_PLAIN_ADDRESS = r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
+_PLAIN_MAILBOX = re.compile(rf"(?:({_PLAIN_NAME}) )?<({_PLAIN_ADDRESS})>|({_PLAIN_ADDRESS})")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?=")
 _MESSAGE_ID = re.compile(r"<\s*([^<>\s]+)\s*>")
 _YEARS = range(1980, 2101)
@@ -56,7 +60,12 @@ def addresses(*values: bytes) -> list[tuple[str, str]]:
 
     What has no ``@`` is left out.
     """
-    fields = [charsets.decode(value[:MAX_ADDRESSES]) for value in values]
+    fields = [charsets.decode(value[:MAX_ADDRESSES]) for value in values if value]
+    if not fields:
+        return []
+    if len(fields) == 1 and (plain := _PLAIN_MAILBOX.fullmatch(fields[0])):
+        name, bracketed, bare = plain.groups("")
+        return [(name, bracketed or bare)]
     try:
         pairs = getaddresses(fields)
     except (RecursionError, ValueError, IndexError):  # comments nested a thousand levels deep

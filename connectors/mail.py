@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from connectors import body, headers, language, mime, paragraphs, quotes, signatures
+from connectors import body, headers, mime, paragraphs, quotes, signatures
 from connectors.base import MessageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class Mail:
         text: The writer's own words: no quotes, no forwarded mail, no signature behind ``-- ``;
             paragraphs unwrapped; greeting and closing kept.
         answered: The text that was quoted or forwarded, unquoted, "" if none.
-        language: ISO 639-1 code of ``text``, "" where it is too short to tell.
         automatic: Written by a machine or for a list (Auto-Submitted, Precedence, List-Id, …).
     """
 
@@ -59,7 +58,6 @@ class Mail:
     references: tuple[str, ...]
     text: str
     answered: str
-    language: str
     automatic: bool
 
     def is_from(self, addresses: Iterable[str]) -> bool:
@@ -101,7 +99,6 @@ def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
         references=references,
         text=text,
         answered=answered,
-        language=language.identify(text),
         automatic=headers.automatic(message),
     )
 

@@ -65,9 +65,13 @@ class Part:
     @property
     def attachment(self) -> bool:
         """Whether the part is a file rather than text to be read with the message."""
-        disposition = _parameters(b"a/" + self.get("content-disposition").strip())[1]
-        kind = self.get("content-disposition").split(b";")[0].strip().lower()
-        return kind == b"attachment" or "filename" in disposition or "name" in self.parameters
+        if "name" in self.parameters:
+            return True
+        value = self.get("content-disposition").strip()
+        if not value:
+            return False
+        kind = value.split(b";")[0].strip().lower()
+        return kind == b"attachment" or "filename" in _parameters(b"a/" + value)[1]
 
     def content(self) -> bytes:
         """Return the body with its transfer encoding undone, as far as it can be.
@@ -194,6 +198,8 @@ def _fields(header: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _parameters(value: bytes) -> tuple[str, dict[str, str]]:
     """Split ``type/subtype; name=value`` (RFC 2045 with RFC 2231); "" for what is no type."""
+    if not value:
+        return "", {}
     if len(value) > MAX_PARAMETERS:
         raise MessageError(f"a header field of {len(value)} bytes has parameters")
     fields = _Fields()

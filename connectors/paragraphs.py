@@ -22,7 +22,9 @@ _INDENTED = re.compile(r"    |\t")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _URL = re.compile(r"\s*<?(?:https?://|www\.)\S+\s*$", re.IGNORECASE)
 _LABEL = re.compile(r"\s*[A-ZÀ-Þ][\w .-]{0,24}:(?:\s|$)")
-_CODE = re.compile(r"[{}]$|[=(][^=(]*;$|^\s*(?:[$#%] |>>> |\.\.\. )|\t|\S {3,}\S")
+_STATEMENT = re.compile(r"[=(][^=(]*;$")
+_PROMPT = re.compile(r"\s*(?:[$#%] |>>> |\.\.\. )")
+_COLUMNS = re.compile(r"\S {3,}\S")
 _OPENING = "(\"'“„«‘"  # stands before the word that tells how a line goes on
 # The end of a sentence: a stop, a smiley, an emoji.
 _STOP = re.compile(
@@ -74,9 +76,11 @@ def _width(block: list[str]) -> int:
 
 
 def _mid_sentence(line: str, following: str) -> bool:
-    if len(line) > _WIDEST or _STOP.search(line) or _stands_alone(line, following):
+    if not _SENTENCE <= len(line) <= _WIDEST:
         return False
-    return len(line) >= _SENTENCE and following.lstrip(" " + _OPENING)[:1].islower()
+    if not following.lstrip(" " + _OPENING)[:1].islower():
+        return False
+    return not (_STOP.search(line) or _stands_alone(line, following))
 
 
 def _joined(block: list[str], width: int) -> list[str]:
@@ -111,14 +115,25 @@ def _continues(line: str, following: str, width: int, *, last: bool) -> bool:
 
 
 def _stands_alone(line: str, following: str) -> bool:
-    if any(pattern.match(following) for pattern in (_ITEM, _LABEL, _URL)):
+    if _ITEM.match(following) or _LABEL.match(following) or _URL.match(following):
         return True
-    if _URL.match(line) or _CODE.search(line) or _CODE.search(following):
+    if _URL.match(line) or _is_code(line) or _is_code(following):
         return True
     indent = len(following) - len(following.lstrip())
     inside = len(line) - len(line.lstrip())
     # Indented below a list item, a line goes on with it; elsewhere it is set off on purpose.
     return indent > inside and not _ITEM.match(line)
+
+
+def _is_code(line: str) -> bool:
+    """Tell whether a line is of a program, a session in a shell, or a table."""
+    return (
+        "\t" in line
+        or line.endswith(("{", "}"))
+        or (line.endswith(";") and _STATEMENT.search(line) is not None)
+        or ("   " in line and _COLUMNS.search(line) is not None)
+        or _PROMPT.match(line) is not None
+    )
 
 
 def _spaced(pieces: list[str]) -> str:

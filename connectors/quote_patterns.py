@@ -61,9 +61,10 @@ _TITLES = (
     r"forwarded message|reply message|原始邮件|转发的邮件|元のメッセージ|転送メッセージ",
     r"원본 메시지|전달된 메시지",
 )
-# "-----Original Message-----" and its like; the dashes of some clients are typographic.
+_RULES = "-‐‑–—_*="  # the dashes of some clients are typographic
+# "-----Original Message-----" and its like.
 _SEPARATOR = re.compile(
-    rf"[-‐‑–—_*=]{{2,}} ?(?:{'|'.join(_TITLES)}) ?:?[-‐‑–—_*= ]*", re.IGNORECASE
+    rf"[{_RULES}]{{2,}} ?(?:{'|'.join(_TITLES)}) ?:?[{_RULES} ]*", re.IGNORECASE
 )
 # Apple's line over a forwarded mail.
 _BEGIN_FORWARDED = re.compile(
@@ -102,7 +103,9 @@ def is_separator(line: str) -> bool:
     """Tell whether a stripped line separates own words from a mail below it."""
     if len(line) > _LONGEST:
         return False
-    return bool(_SEPARATOR.fullmatch(line) or _BEGIN_FORWARDED.fullmatch(line))
+    if line[:1] in _RULES:
+        return _SEPARATOR.fullmatch(line) is not None
+    return line.endswith(":") and _BEGIN_FORWARDED.fullmatch(line) is not None
 
 
 def header_line(line: str) -> tuple[str, str] | None:

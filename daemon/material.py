@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from connectors import language
 from connectors.signatures import learn
 from daemon import store as stores
 from daemon.retrieval import Retrieval
@@ -39,7 +40,6 @@ def own_mails(stored: Sequence[StoredMail | Mail]) -> list[SentMail]:
             subject=mail.subject,
             text=signatures.strip(mail.text),
             answered=mail.answered,
-            language=mail.language,
         )
         for mail in stored
     ]
@@ -78,8 +78,10 @@ def play_back(
         lambda conversations, most: generate.complete(lm, conversations, most),
         lm.hash,
     )
+    # Told here rather than when mail is read: only a training asks, and the tables are large.
+    labelled = [replace(mail, language=language.identify(mail.text)) for mail in mails]
     return playback.instructions(
-        mails, lambda done, total: progress("writing instructions", done, total)
+        labelled, lambda done, total: progress("writing instructions", done, total)
     )
 
 

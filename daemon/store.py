@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TRAINED = "trained up to"
 _MAIL_COLUMNS = (
     "key, message_id, sender, date, recipients, copies, subject, text, answered, in_reply_to, "
-    "thread, language"
+    "thread"
 )
 
 
@@ -49,7 +49,6 @@ class StoredMail:
     answered: str
     in_reply_to: str
     references: tuple[str, ...]
-    language: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +320,7 @@ class Store:
 
     def _insert(self, mail: Mail) -> None:
         self.database.execute(
-            f"INSERT INTO mails ({_MAIL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO mails ({_MAIL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             (
                 mail.content_hash,
                 mail.message_id,
@@ -334,7 +333,6 @@ class Store:
                 mail.answered,
                 mail.in_reply_to,
                 json.dumps(mail.references),
-                mail.language,
             ),
         )
 
@@ -353,7 +351,7 @@ def _time(seconds: int) -> datetime:
 
 def _mail(row: tuple[Any, ...]) -> StoredMail:
     key, message_id, sender, date, recipients, copies, *rest = row
-    subject, text, answered, in_reply_to, thread, language = rest
+    subject, text, answered, in_reply_to, thread = rest
     return StoredMail(
         key=key,
         message_id=message_id,
@@ -366,5 +364,4 @@ def _mail(row: tuple[Any, ...]) -> StoredMail:
         answered=answered,
         in_reply_to=in_reply_to,
         references=tuple(json.loads(thread)),
-        language=language,
     )

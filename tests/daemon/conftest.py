@@ -72,7 +72,6 @@ def make_mail() -> Callable[..., Mail]:
             "references": (),
             "text": f"Hello Stew, this is mail number {number}. Jen",
             "answered": "",
-            "language": "en",
             "automatic": False,
         }
         return Mail(**{**fields, **changes})  # type: ignore[arg-type]
