@@ -52,6 +52,19 @@ def test_the_sample_configuration_is_installed() -> None:
     assert sample.read_text(encoding="utf-8") == (ROOT / "panza.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(is_editable(), reason="an editable install has no data files")
+def test_the_units_are_installed() -> None:
+    """Every file of systemd/ comes with the wheel, word for word."""
+    source = ROOT / "systemd"
+    shipped = {path.relative_to(source): path for path in source.rglob("*") if path.is_file()}
+    assert len(shipped) == 8
+    installed = [file for file in metadata.files(DISTRIBUTION) or [] if "systemd" in file.parts]
+    assert len(installed) == len(shipped)
+    for name, path in shipped.items():
+        (file,) = (file for file in installed if file.match(f"share/panza/systemd/{name}"))
+        assert file.read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+
+
 def test_every_constraint_is_one_version() -> None:
     """constraints.txt pins each package once and exactly, with no local build."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
