@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     _add_general(top, default=None)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_light(commands)
+    _add_service(commands)
     _add_heavy(commands)
     return top
 
@@ -195,6 +196,35 @@ def _add_light(commands: Any) -> None:  # noqa: ANN401
         "show what Panza knows and did: mails, adapters, requests, the last runs",
         "panza status --json",
     )
+
+
+def _add_service(commands: Any) -> None:  # noqa: ANN401
+    service = _add(
+        commands,
+        "service",
+        "daemon.service_command",
+        "let systemd run the daemon: install the service, or uninstall it",
+        "sudo /opt/panza/bin/panza --config /etc/panza/panza.yaml service install",
+    )
+    actions = service.add_subparsers(dest="action", metavar="install|uninstall", required=True)
+    for name, summary in (
+        ("install", "write the units for this installation, and start the service"),
+        ("uninstall", "stop the service and take its units out; data and configuration stay"),
+    ):
+        action = actions.add_parser(name, help=summary, allow_abbrev=False)
+        action.add_argument(
+            "--user", action="store_true", help="a service of your own, without root"
+        )
+        action.add_argument(
+            "--no-start", action="store_true", help="change files only; start and stop nothing"
+        )
+        action.add_argument(
+            "--prefix",
+            type=Path,
+            metavar="DIR",
+            help="change files only, below this folder, as for an image",
+        )
+        _add_general(action, default=argparse.SUPPRESS)
 
 
 def _add_heavy(commands: Any) -> None:  # noqa: ANN401

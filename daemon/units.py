@@ -26,7 +26,7 @@ GPU = f"{MODEL}.d/gpu.conf"
 FILES = (*UNITS, CREDENTIALS, BACKOFF, GPU)
 """Every file that an installation can have, below the manager's folder for units."""
 
-MARK = "# Written by `panza service install`, which overwrites it when it is run again.\n"
+MARK = "# Written by `panza service install`.\n"
 """The first line of each of them; a file without it is somebody else's."""
 
 STATE = Path("/var/lib/panza")
