@@ -119,3 +119,15 @@ def test_all_is_private(registry: Registry) -> None:
     assert (registry.folder / one).stat().st_mode & 0o777 == 0o700
     files = [p for p in registry.folder.rglob("*") if p.is_file() and not p.is_symlink()]
     assert {p.stat().st_mode & 0o777 for p in files} == {0o600}
+
+
+def test_old_adapters_go_and_those_that_matter_stay(registry: Registry) -> None:
+    """Of many adapters the newest stay, and so do the one in use and the one before it."""
+    ids = [add(registry) for _ in range(6)]
+    for adapter in (ids[0], ids[1], ids[2]):
+        registry.promote(adapter)
+    assert registry.retain(2) == [ids[0], ids[3]]
+    assert registry.ids() == [ids[1], ids[2], ids[4], ids[5]]
+    assert registry.current() == ids[2]
+    assert registry.rollback() == ids[1]
+    assert registry.retain(2) == [ids[2]]
