@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from connectors.smtp import SmtpConnector
     from daemon.config import Account, Config, Imap
 
 # Each connector is imported where it is made: `panza status` makes none, and starts sooner.
@@ -115,6 +116,28 @@ def _server(account: Account, imap: Imap) -> Source:
     # Another server, login or folder is another place, whatever its UIDVALIDITY happens to be.
     name = f"imap:{user}@{imap.host}:{imap.port}/{folders.sent or ''}"
     return Source(name, ImapConnector(settings))
+
+
+def open_smtp(account: Account) -> SmtpConnector | None:
+    """Return what mails to the account's owner and to nobody else, None where it has no server.
+
+    It connects at each mail; the password is fetched then.
+    """
+    smtp = account.smtp
+    if smtp is None:
+        return None
+    from connectors.smtp import SmtpConnector, SmtpSettings
+
+    user = smtp.user or account.address
+    settings = SmtpSettings(
+        host=smtp.host,
+        user=user,
+        secret=lambda: resolve(smtp.secret, user),
+        port=smtp.port,
+        security=smtp.security,
+        oauth=smtp.oauth is not None,
+    )
+    return SmtpConnector(settings, (account.address, *account.aliases))
 
 
 def _archive(path: Path, folder: Path) -> Connector:

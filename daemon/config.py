@@ -61,7 +61,14 @@ def _located(path: Path, info: ValidationInfo) -> Path:
 
 
 def _address(value: str) -> str:
-    if re.fullmatch(r"[^\s@<>,;:\"()]+@[^\s@<>,;:\"()]+", value):
+    # Drafts are written from it, so it must be one that a header can carry: see compose.mailable.
+    local_part, _, domain = value.rpartition("@")
+    try:
+        ascii_domain = domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        ascii_domain = ""
+    local_part_fits = re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+", local_part)
+    if local_part_fits and re.fullmatch(r"[A-Za-z0-9.-]+", ascii_domain):
         return value
     raise ValueError("expected an address such as jen@example.org")
 

@@ -247,6 +247,19 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, content: bytes | 
         config.load(file)
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["jürgen@example.org", "jen@a_b.example", "jen@[192.0.2.1]", "a b@example.org", "jen@x..y"],
+)
+def test_an_address_that_a_header_cannot_carry_is_refused(tmp_path: Path, address: str) -> None:
+    """Drafts are written from it, so it is told before there is one."""
+    file = tmp_path / "panza.yaml"
+    text = MINIMAL.replace("address: jen@example.org", f'address: "{address}"')
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected an address"):
+        config.load(file)
+
+
 def test_durations_and_addresses_are_read() -> None:
     """Durations have units, and addresses compare without regard to case."""
     read = parse(
