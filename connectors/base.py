@@ -179,6 +179,14 @@ class MessageError(ConnectorError):
         self.reason = reason
 
 
+class ReaderError(ConnectorError):
+    """The process that reads messages cannot be started; no message is at fault."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the process that reads mail cannot be started: {reason}")
+        self.reason = reason
+
+
 class Connector(ABC):
     """One account's mail, or one archive of it.
 
@@ -301,8 +309,8 @@ class Connector(ABC):
     def abort(self) -> None:
         """Break off the call that is going on, from any thread; it raises `UnreachableError`.
 
-        A call that does not depend on anybody's answer may end as usual instead. The connector
-        stays usable.
+        Where none is going on the next one may be broken off instead. A call that does not depend
+        on anybody's answer may end as usual. The connector stays usable.
         """
         self.wake()
 

@@ -7,25 +7,26 @@ transaction. So a sync may be interrupted anywhere, and the next one reads on fr
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from connectors.base import (
+    ConnectorError,
     Cursor,
     CursorInvalidError,
-    MessageError,
     Role,
     check_uidvalidity,
 )
-from connectors.mail import Mail, parse
+from connectors.readers import Readers
 from daemon.progress import silent
 from daemon.store import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from connectors.base import FolderState, Message
+    from connectors.mail import Mail
     from daemon.accounts import Source
     from daemon.config import Account
     from daemon.progress import Progress
@@ -71,6 +72,7 @@ def sync(
     store: Store,
     progress: Progress = silent,
     *,
+    readers: Readers | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SyncResult:
     """Read what is new in every source; safe to repeat and to interrupt.
@@ -83,24 +85,27 @@ def sync(
         sources: All of its sources; what was read from others stays, and its omissions go.
         store: The account's store, open for writing.
         progress: Told how many messages were read.
+        readers: Who reads messages; by default processes for this sync alone.
         clock: Seconds of a monotonic clock.
 
     Raises:
-        connectors.base.ConnectorError: A source cannot be read; what was read before is kept.
+        connectors.base.ConnectorError: A source cannot be read; what it gave before is kept.
         daemon.errors.StoreError: The store cannot be written.
         OSError: The disk is full, for example.
     """
     started = clock()
     sources = list(sources)
     _adopt(account.addresses, {source.name for source in sources}, store)
-    run = _Sync(account.addresses, store, progress)
-    for source in sources:
-        try:
-            run.read(source)
-        except CursorInvalidError:
-            # The folder was numbered anew: all of it is read again and matched by content.
-            store.forget_folder(source.name)
-            run.read(source)
+    with ExitStack() as stack:
+        readers = readers or stack.enter_context(Readers())
+        run = _Sync(account.addresses, store, readers, progress)
+        for source in sources:
+            try:
+                run.read(source)
+            except CursorInvalidError:
+                # The folder was numbered anew: all of it is read again and matched by content.
+                store.forget_folder(source.name)
+                run.read(source)
     return SyncResult(
         new=run.new,
         total=store.total(),
@@ -148,9 +153,12 @@ def _adopt(owner: frozenset[str], names: Collection[str], store: Store) -> None:
 class _Sync:
     """One run over the sources, and what it counted."""
 
-    def __init__(self, owner: frozenset[str], store: Store, progress: Progress) -> None:
+    def __init__(
+        self, owner: frozenset[str], store: Store, readers: Readers, progress: Progress
+    ) -> None:
         self._owner = owner
         self._store = store
+        self._readers = readers
         self._progress = progress
         self.new = 0
         self.done = 0
@@ -171,10 +179,9 @@ class _Sync:
             return
         cursor = note.cursor if note else Cursor(state.uidvalidity)
         check_uidvalidity(Role.SENT, cursor.uidvalidity, state.uidvalidity)
-        # Parsed one by one as they come: a batch's bytes, attachments and all, would be too many.
-        mails = ((m.uid, _parsed(m)) for m in source.connector.fetch(Role.SENT, cursor))
+        messages = source.connector.fetch(Role.SENT, cursor)
         count = 0
-        while batch := list(islice(mails, _BATCH)):
+        for batch in _batches(self._readers.read(messages)):
             self._keep(batch, source.name, state)
             count += len(batch)
             total = None if note else max(count, state.messages)
@@ -201,8 +208,20 @@ class _Sync:
         self.done += len(batch)
 
 
-def _parsed(message: Message) -> Mail | None:
+def _batches(
+    mails: Iterable[tuple[Message, Mail | None]],
+) -> Iterator[list[tuple[int, Mail | None]]]:
+    """Group what was read; what a connection gave before it broke is a batch as well."""
+    batch: list[tuple[int, Mail | None]] = []
     try:
-        return parse(message.raw, received=message.received)
-    except MessageError:
-        return None
+        for message, mail in mails:
+            batch.append((message.uid, mail))  # without its bytes, attachments and all
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+    except ConnectorError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

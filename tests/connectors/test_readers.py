@@ -1,0 +1,147 @@
+"""Messages read in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from connectors.base import LARGEST, Message, ReaderError, UnreachableError
+from connectors.mail import parse
+from connectors.readers import Readers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOON = datetime(2024, 5, 3, 12, tzinfo=UTC)
+
+
+def message(number: int, text: str = "Hello.") -> Message:
+    """Return an invented message with all that a mail can have."""
+    raw = (
+        f"From: Jen Döe <jen@example.org>\r\nTo: Stew <stew@example.net>, ann@example.net\r\n"
+        f"Cc: =?utf-8?q?Bj=C3=B6rn?= <bjoern@example.net>\r\nSubject: Mail {number}\r\n"
+        f"Message-ID: <{number}@example.org>\r\nReferences: <a@example.net> <b@example.net>\r\n"
+        f"\r\n{text}\r\n\r\nOn 2 May 2024 at 10:00, Stew <stew@example.net> wrote:\r\n> Well?\r\n"
+    )
+    return Message(number, raw.encode(), received=NOON)
+
+
+def children() -> set[int]:
+    """Return the processes that this one has started and that are not gone."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture
+def readers() -> Iterator[Readers]:
+    """Return readers that are closed at the end."""
+    with Readers() as made:
+        yield made
+
+
+def test_the_same_as_here(readers: Readers) -> None:
+    """A mail that was read elsewhere is the mail that is read here, and they keep their order."""
+    messages = [message(number) for number in range(230)]
+    found = list(readers.read(messages))
+    assert [one for one, _ in found] == messages
+    assert [mail for _, mail in found] == [parse(one.raw, received=NOON) for one in messages]
+    assert found[0][1] is not None
+    assert found[0][1].date == NOON
+
+
+def test_nothing_to_read_starts_nothing(readers: Readers) -> None:
+    """Without a message there is no process."""
+    before = children()
+    assert list(readers.read([])) == []
+    assert children() == before
+
+
+def test_used_again_and_closed() -> None:
+    """One process serves many calls, and none is left behind, not even of a call that was left."""
+    before = children()
+    with Readers(1) as readers:
+        list(readers.read([message(1)]))
+        started = children() - before
+        list(readers.read([message(2)]))
+        assert children() - before == started
+        assert len(started) == 1
+        left = readers.read(message(number) for number in range(300))
+        next(left)
+        assert children() > before
+    readers.close()
+    assert children() == before
+
+
+def test_what_comes_before_a_fault_is_read(readers: Readers) -> None:
+    """When the source of messages raises, what it gave is yielded, and then the fault is raised."""
+
+    def broken() -> Iterator[Message]:
+        yield from map(message, range(70))
+        raise UnreachableError("mail", 993, "gone")
+
+    found = []
+    with pytest.raises(UnreachableError):
+        found.extend(readers.read(broken()))
+    assert len(found) == 70
+
+
+def test_limits_cost_one_message(readers: Readers) -> None:
+    """A message past a limit is none, and those beside it are read."""
+    parts = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\n\r\nx\r\n" * 2000
+    found = dict(readers.read([message(1), Message(2, parts), message(3)]))
+    assert [mail is None for mail in found.values()] == [False, True, False]
+
+
+def test_a_message_that_takes_too_long() -> None:
+    """It is not read, at once, and those beside it are."""
+    heavy = message(2, "One more line of many, and it is the same as all the others.\r\n" * 9000)
+    started = time.monotonic()
+    with Readers(1, seconds=0.05) as readers:
+        found = list(readers.read([message(1), heavy, message(3)]))
+    assert [mail is None for _, mail in found] == [False, True, False]
+    assert time.monotonic() - started < 5
+
+
+def test_a_message_that_takes_too_much_memory() -> None:
+    """It is not read, and those beside it are."""
+    attached = b"Content-Type: message/rfc822\r\n\r\n" + b"x" * (LARGEST - 100)
+    with Readers(1, memory=60 * 2**20) as readers:
+        found = list(readers.read([message(1), Message(2, attached), message(3)]))
+    assert [mail is None for _, mail in found] == [False, True, False]
+
+
+def test_a_process_that_is_killed(readers: Readers) -> None:
+    """A reader that somebody ends in the middle of its work costs no message."""
+    before = children()
+    reading = readers.read(map(message, range(400)))
+    found = [next(reading)]
+    for pid in children() - before:
+        os.kill(pid, signal.SIGKILL)
+    found.extend(reading)
+    assert [mail is None for _, mail in found] == [False] * 400
+
+
+def test_no_process_can_be_started(readers: Readers) -> None:
+    """That is no fault of any message, and is told."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        with pytest.raises(ReaderError):
+            list(readers.read([message(1)]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+
+
+def test_nothing_of_the_environment(readers: Readers) -> None:
+    """The processes know no variable of this one's: a password may stand in one."""
+    before = children()
+    list(readers.read([message(1)]))
+    for pid in children() - before:
+        assert b"PATH" not in Path(f"/proc/{pid}/environ").read_bytes()
