@@ -272,6 +272,20 @@ def _add_heavy(commands: Any) -> None:  # noqa: ANN401
         metavar="FILE.jsonl",
         help="a JSON object a line with instruction, to, reply_to, seed; a JSON object a line out",
     )
+    model = _add(
+        commands,
+        "model",
+        _HEAVY,
+        "run the model process: it answers on a socket, has no network, and leaves when unused",
+        "panza model --socket /run/user/1000/panza-model.sock",
+    )
+    model.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help="where to listen, unless systemd or `panza run` has started it "
+        "(default: $PANZA_MODEL_SOCKET, else panza-model.sock in $XDG_RUNTIME_DIR)",
+    )
     evaluate = _add(
         commands,
         "evaluate",

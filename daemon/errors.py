@@ -162,6 +162,13 @@ class ModelJobError(DaemonError):
         self.told = told
 
 
+class GpuLostError(DaemonError):
+    """The GPU has failed, and only a new process gets over it."""
+
+    def __init__(self) -> None:
+        super().__init__("the GPU has failed")
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What to tell the owner about a fault.
@@ -314,6 +321,12 @@ def _(error: mail.FolderMissingError) -> Advice:
 def _(error: mail.MailboxError) -> Advice:
     step = "An archive is an mbox file or a Maildir that you may read; correct its path."
     return Advice(str(error), step, FAILED)
+
+
+@advice.register
+def _(error: mail.ReaderError) -> Advice:
+    step = "It needs memory and a process of its own: make room for it, then try again."
+    return Advice(str(error), step, TRY_LATER)
 
 
 @advice.register

@@ -1,17 +1,15 @@
-"""The few calls of the Linux kernel that Python has no name for."""
+"""What a process asks of the Linux kernel, where Python has no name for it."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from daemon.errors import UnfitError
-
-if TYPE_CHECKING:
-    import signal
 
 _PR_SET_PDEATHSIG = 1
 _IOPRIO_WHO_PROCESS = 1
@@ -25,7 +23,6 @@ SYSCALLS = {
         "pidfd_getfd": 438,
         "process_vm_writev": 311,
         "ptrace": 101,
-        "seccomp": 317,
         "socket": 41,
         "socketpair": 53,
     },
@@ -35,7 +32,6 @@ SYSCALLS = {
         "pidfd_getfd": 438,
         "process_vm_writev": 271,
         "ptrace": 117,
-        "seccomp": 277,
         "socket": 198,
         "socketpair": 199,
     },
@@ -60,25 +56,14 @@ def machine() -> str:
     return name
 
 
-def prctl(option: int, argument: int) -> None:
-    """Change how the kernel treats this process; see prctl(2).
+def prctl(option: int, first: int, second: int = 0) -> None:
+    """Set one of the things that a process may say of itself (man 2 prctl).
 
     Raises:
         OSError: The kernel refuses.
     """
-    _checked(_libc.prctl(option, ctypes.c_ulong(argument), *(ctypes.c_ulong(0),) * 3))
-
-
-def syscall(name: str, *arguments: int | ctypes.c_void_p) -> int:
-    """Call a system call by its name in `SYSCALLS`; return what it returns.
-
-    Raises:
-        OSError: The kernel refuses.
-        UnfitError: The number is not known for this processor.
-    """
-    number = SYSCALLS[machine()][name]
-    plain = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    return _checked(int(_libc.syscall(ctypes.c_long(number), *plain)))
+    given = (ctypes.c_ulong(one) for one in (first, second, 0, 0))
+    _checked(_libc.prctl(option, *given))
 
 
 def end_with_parent(end: signal.Signals) -> None:
@@ -94,9 +79,25 @@ def work_in_background() -> None:
     the other one, whatever its nice value.
     """
     os.nice(19)
-    syscall("ioprio_set", _IOPRIO_WHO_PROCESS, 0, _IOPRIO_CLASS_IDLE)
+    # What a container or unit refuses is no reason not to train.
+    with contextlib.suppress(OSError):
+        number = ctypes.c_long(SYSCALLS[machine()]["ioprio_set"])
+        given = (ctypes.c_long(one) for one in (_IOPRIO_WHO_PROCESS, 0, _IOPRIO_CLASS_IDLE))
+        _checked(_libc.syscall(number, *given))
     # When memory runs out the kernel ends a training, and neither the writer nor the desktop.
-    Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST, encoding="ascii")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST, encoding="ascii")
+
+
+def ending(code: int) -> str:
+    """Say how a process with this exit code, or minus this signal, has ended."""
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"it was ended by {name}"
 
 
 def _checked(returned: int) -> int:

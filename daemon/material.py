@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from connectors import language
@@ -11,19 +12,22 @@ from connectors.signatures import learn
 from daemon import store as stores
 from daemon.retrieval import Retrieval
 from trainer import base_model, embedding, generate
-from trainer.corpus import SentMail, first_names
+from trainer.corpus import SentMail, first_names, usable
 from trainer.examples import Example, example
 from trainer.playback import Instruction, Playback, Source
 from trainer.prompt import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from connectors.mail import Mail
     from daemon.config import Account, Config
     from daemon.progress import Progress
     from daemon.store import Store, StoredMail
     from trainer.base_model import LanguageModel
+    from trainer.playback import Complete
+
+    Save = Callable[[str, Mapping[str, stores.Instruction]], None]
 
 MAX_TOKENS = 1024  # of one example; a longer mail is cut
 SHARE_WITH_RETRIEVAL = 0.4  # of the training prompts show earlier mails
@@ -71,25 +75,64 @@ def play_back(
 ) -> dict[str, Instruction]:
     """Return the instruction that could have produced each mail, by the mail's key.
 
-    Each is made once and kept in the store.
+    Each is made once and kept in the store, unless that is open for reading only.
     """
-    playback = Playback(
-        _Kept(store),
-        lambda conversations, most: generate.complete(lm, conversations, most),
-        lm.hash,
+
+    def save(version: str, made: Mapping[str, stores.Instruction]) -> None:
+        if not store.read_only:
+            store.save_instructions(version, made)
+
+    return _played(_Kept(store, save), partial(generate.complete, lm), lm.hash, mails, progress)
+
+
+def play_back_missing(
+    config: Config, store: Store, emails: int, save: Save, progress: Progress
+) -> int:
+    """Make the instructions that a training would have to make, for somebody else to keep.
+
+    The model is loaded when the first of them is asked for.
+
+    Args:
+        config: The whole configuration.
+        store: The mails, and the instructions that are known.
+        emails: The newest so many usable mails.
+        save: Keeps a batch, by the version of playback and the keys of the mails.
+        progress: Told how far it is.
+
+    Returns:
+        How many mails there are in all.
+
+    Raises:
+        trainer.errors.ModelMissingError: The model is not on this machine.
+    """
+    mails, _ = usable(own_mails(store.mails()), newest=emails)
+    folder = base_model.resolve(config.model.name, cache=config.cache)
+    base = cache(partial(load_base, config))
+    _played(
+        _Kept(store, save),
+        lambda conversations, most: generate.complete(base(), conversations, most),
+        base_model.weights_hash(folder, cache=config.cache),
+        mails,
+        progress,
     )
+    return len(mails)
+
+
+def _played(
+    kept: _Kept, complete: Complete, model: str, mails: Sequence[SentMail], progress: Progress
+) -> dict[str, Instruction]:
     # Told here rather than when mail is read: only a training asks, and the tables are large.
     labelled = [replace(mail, language=language.identify(mail.text)) for mail in mails]
-    return playback.instructions(
+    return Playback(kept, complete, model).instructions(
         labelled, lambda done, total: progress("writing instructions", done, total)
     )
 
 
 class _Kept:
-    """The store as playback's cache."""
+    """The store as playback's cache; what is new goes where the caller says."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, save: Save) -> None:
+        self._store, self._save = store, save
 
     def get(self, key: str, version: str) -> Instruction | None:
         found = self._store.instruction(key, version)
@@ -97,7 +140,7 @@ class _Kept:
 
     def put(self, version: str, made: Mapping[str, Instruction]) -> None:
         kept = {key: stores.Instruction(one.text, one.source) for key, one in made.items()}
-        self._store.save_instructions(version, kept)
+        self._save(version, kept)
 
 
 def _source(name: str) -> Source:
@@ -137,12 +180,15 @@ class Material:
     ) -> Material:
         """Load the models, bring the index up to date, and find each mail's instruction.
 
+        Over a store that is open for reading only the index is taken as it is.
+
         Raises:
             trainer.errors.ModelMissingError: A model is not on this machine.
             daemon.errors.StoreError: The store cannot be read or written.
         """
         retrieval = open_index(config, store)
-        retrieval.index(progress)
+        if not store.read_only:
+            retrieval.index(progress)
         progress("loading the base model", 0, None)
         lm = load_base(config)
         played = play_back(store, lm, mails, progress)

@@ -53,12 +53,14 @@ def demo(options: Namespace) -> Outcome:
 def train(options: Namespace) -> Outcome:
     """Train an adapter, judge it, and put it in use if it has proved itself."""
     config, account, folder = account_of(options)
-    config = _overridden(config, options)
     with Store(folder) as store, Runs(store.database, store.clock).recorded("train") as outcome:
         from daemon import training
 
+        given = {name: getattr(options, name) for name in ("method", "emails", "epochs")}
+        config = training.overridden(config, given)
         with shown() as progress:
             trained = training.train(config, account, store, progress=progress)
+        store.note_trained()
         outcome.update(asdict(trained))
     lines = [
         f"{trained.adapter} {trained.verdict}",
@@ -111,6 +113,14 @@ def write(options: Namespace) -> Outcome:
         stream("\n")
         return Outcome(None, notes=notes)
     return Outcome(_draft(draft, brief), notes=notes)
+
+
+def model(options: Namespace) -> Outcome:
+    """Answer the mail process's jobs, with no network, until there were none for long."""
+    from daemon import model_server, offline
+
+    offline.enter()
+    return Outcome(None, exit_code=model_server.main(options.config, options.socket))
 
 
 def _loaded(config: Config, account: Account, store: Store) -> Writer:
@@ -226,13 +236,6 @@ def _draft(draft: Draft, brief: Brief) -> dict[str, Any]:
 def _stream(piece: str) -> None:
     sys.stdout.write(piece)
     sys.stdout.flush()
-
-
-def _overridden(config: Config, options: Namespace) -> Config:
-    given = {name: getattr(options, name) for name in ("method", "emails", "epochs")}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    training = config.training.model_copy(update=chosen)
-    return config.model_copy(update={"training": training})
 
 
 def _score_lines(scores: dict[str, dict[str, float] | None]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from daemon import protocol
-from daemon.errors import Advice, ModelDiedError, ModelJobError, ModelUnavailableError
+from daemon.errors import Advice, DaemonError, ModelDiedError, ModelJobError, ModelUnavailableError
 from daemon.progress import silent
 from daemon.store import Instruction
 
@@ -181,15 +181,24 @@ class _Call:
                 key, value = protocol.answer(line)
                 if key == "result":
                     return dict(value)
-                if key == "error":
-                    raise ModelJobError(Advice(**value))
                 if key == "made":
                     made(value)
                 elif key == "progress":
                     what, done, total = value
                     self._begun |= what != protocol.WAITING
                     progress(what, done, total)
+                else:
+                    raise self._fault(key, value)
         raise self._broken("the connection ended")
+
+    def _fault(self, key: str, value: Any) -> DaemonError:  # noqa: ANN401 - JSON
+        if key == "error":
+            return ModelJobError(Advice(**value))
+        if key == "died":
+            return ModelDiedError(self._request.do, value)
+        if key == "unavailable":
+            return ModelUnavailableError(value)
+        return protocol.ProtocolError(f"the model process answered with an unknown key {key!r:.40}")
 
     def _send(self) -> None:
         try:

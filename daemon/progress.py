@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.progress import TaskID
+
+_PACE = 1.0  # seconds
 
 
 class Progress(Protocol):
@@ -21,6 +24,19 @@ class Progress(Protocol):
 
 def silent(_what: str, _done: int, _total: int | None, /) -> None:
     """Show nothing."""
+
+
+def paced(report: Progress, *, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Pass on what is new at once, and of one kind of work no more than a word a second."""
+    said, at = "", 0.0
+
+    def progress(what: str, done: int, total: int | None, /) -> None:
+        nonlocal said, at
+        if what != said or clock() - at >= _PACE:
+            said, at = what, clock()
+            report(what, done, total)
+
+    return progress
 
 
 @contextlib.contextmanager

@@ -12,24 +12,28 @@ one line, the request; it has ``panza``, the version, ``do``, the job, and the j
     {"panza": 1, "do": "train", "account": "work", "method": "rosa", "emails": 1000, "epochs": 5}
     {"panza": 1, "do": "evaluate", "account": "work", "adapter": "current", "mail": "/sent.mbox"}
 
-A brief may lack `in_reply_to` and `seed`. `emails`, `method` and `epochs` are what panza.yaml says
-where they are left out, `adapter` is ``current``, `mail` the hold-out. The server answers with lines of one key each:
+A brief may lack `in_reply_to` and `seed`. Where they are left out `emails`, `method` and `epochs`
+are what panza.yaml says, `adapter` is ``current`` and `mail` the hold-out. The server answers with
+lines of one key each:
 
 - ``{"progress": [what, done, total]}``, any number of them, at least one every `KEEP_ALIVE`
   seconds; ``total`` is null where it is not known. While the job waits for its turn ``what`` is
   `WAITING`: a connection that ends up to then has changed and cost nothing.
 - ``{"made": {"version": "…", "instructions": {key: [text, source], …}}}``, of playback alone: a
   batch of what it made, to be kept by the client.
-- At last one of two, after which the server closes the connection:
-  ``{"result": {…}}``, the outcome. Of write: ``subject``, ``body``, ``adapter`` and ``sources``; of
-  embed: ``hash``, the model's, and ``vectors``, one for each text, base64 of float32, little
-  endian, of length 1; of playback: ``made`` and ``total``; of train and evaluate: what
-  ``panza train --json`` and ``panza evaluate --json`` hold.
-  ``{"error": {"message": "…", "next_step": "…", "exit_code": 1}}``, as the command line has it:
-  75 for what may be tried again, 78 for a fault of the configuration.
+- At last one of four, after which the server closes the connection:
 
-Closing the connection cancels the job. Whoever is neither root nor of the server's own user is
-refused. By hand, for example::
+  - ``{"result": {…}}``, the outcome. Of write: ``subject``, ``body``, ``adapter``, ``sources``; of
+    embed: ``hash``, the model's, and ``vectors``, one of length 1 for each text: base64 of its
+    numbers (float32, little endian); of playback: ``made`` and ``total``; of train and evaluate:
+    what ``panza train --json`` and ``panza evaluate --json`` hold.
+  - ``{"error": {"message": "…", "next_step": "…", "exit_code": 1}}``, what the job itself met, as
+    the command line tells it: 75 for what may be tried again, 78 for the configuration's faults.
+  - ``{"died": reason}``: the process that did the job was ended in the middle of it.
+  - ``{"unavailable": reason}``: the job was not done, through no fault of its own.
+
+Closing the connection (not only its sending half) cancels the job. Whoever is neither root nor of
+the server's own user is refused. By hand, for example::
 
     echo '{"panza": 1, "do": "embed", "texts": []}' | socat -t 60 - UNIX-CONNECT:model.sock
 """

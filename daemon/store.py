@@ -116,6 +116,7 @@ class Store:
     ) -> None:
         self.folder = folder
         self.clock = clock
+        self.read_only = read_only
         self.database = Database(folder, MIGRATIONS, read_only=read_only, lock=lock)
 
     @staticmethod

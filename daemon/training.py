@@ -18,7 +18,7 @@ from trainer.finetune import FinetuneSettings, finetune
 from trainer.rosa import RosaConfig, load_rosa_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from daemon.config import Account, Config, Training
     from daemon.progress import Progress
@@ -164,6 +164,13 @@ def _finetuned(
         checkpoint=registry.folder / _CHECKPOINT,
         progress=lambda step, total: progress("fine-tuning", step, total),
     ).rosa
+
+
+def overridden(config: Config, given: Mapping[str, object]) -> Config:
+    """Return a configuration with other settings of the training; those of None stay."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    training = config.training.model_copy(update=chosen)
+    return config.model_copy(update={"training": training})
 
 
 def finetune_settings(training: Training, seed: int = 0) -> FinetuneSettings:

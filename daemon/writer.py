@@ -6,12 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from daemon.brief import ANSWER, Draft, Source
-from daemon.material import load_base, open_index
-from daemon.training import adapters_folder
+from daemon.models import Models
+from daemon.retrieval import Retrieval
 from trainer.corpus import first_names
 from trainer.generate import Sampling, write
 from trainer.prompt import Ask
-from trainer.rosa import load_rosa_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config
     from daemon.store import Store
 
-BASE = "base"
 _LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"']+", re.IGNORECASE)
 _WORD_END = re.compile(r"\s")
 
 
 class Writer:
-    """The model that writes for one account, loaded once.
+    """The model that writes for one account.
 
     Args:
         config: The whole configuration.
         account: Who writes.
         store: Her mails.
         adapter: An adapter's id, ``base`` for none, or ``current`` for the one in use.
+        models: The models that are in memory already, where there are any.
 
     Raises:
         trainer.errors.ModelMissingError: The base model is not on this machine.
@@ -40,17 +39,19 @@ class Writer:
     """
 
     def __init__(
-        self, config: Config, account: Account, store: Store, *, adapter: str = "current"
+        self,
+        config: Config,
+        account: Account,
+        store: Store,
+        *,
+        adapter: str = "current",
+        models: Models | None = None,
     ) -> None:
+        models = models or Models()
         self._config, self._account, self._store = config, account, store
-        self._retrieval = open_index(config, store)
-        self.lm = load_base(config)
-        registry = adapters_folder(config, account)
-        chosen = registry.current() if adapter == "current" else adapter
-        self.adapter = chosen or BASE
-        if self.adapter != BASE:
-            file = registry.weights(self.adapter, base_hash=self.lm.hash)
-            load_rosa_model(self.lm.model, file).merge()
+        threshold = config.retrieval.threshold
+        self._retrieval = Retrieval(store, models.embedder(), threshold=threshold)
+        self.lm, self.adapter = models.writing(config, account, adapter)
 
     def write(self, brief: Brief, stream: Callable[[str], None] | None = None) -> Draft:
         """Write one draft.

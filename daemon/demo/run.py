@@ -30,8 +30,9 @@ from connectors.mail import parse
 from daemon import accounts, config, requests, sync, training
 from daemon.demo import mailbox
 from daemon.demo.server import DemoServer
+from daemon.models import BASE
 from daemon.store import Store, now
-from daemon.writer import BASE, Writer
+from daemon.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,109 @@
+"""The models in memory: one base model with at most one adapter, and the one that embeds."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from typing import TYPE_CHECKING
+
+import torch
+
+from daemon.errors import GpuLostError
+from daemon.material import load_base
+from daemon.training import adapters_folder
+from trainer import embedding
+from trainer.rosa import load_rosa_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from daemon.config import Account, Config, Model
+    from trainer.base_model import LanguageModel
+
+BASE = "base"
+
+
+class Models:
+    """Loads what is asked for and keeps it, as long as it can be used again.
+
+    An adapter is merged into the base model, for unmerged it makes a model of Mistral's kind write
+    at two thirds of the speed (on a CPU). So another adapter, of another account or after a
+    training, is another base model read from the disk; there is never more than one in memory.
+    """
+
+    def __init__(self) -> None:
+        self._embedder: embedding.Embedder | None = None
+        self._lm: LanguageModel | None = None
+        self._loaded: Model | None = None
+        self._merged: Path | None = None
+
+    def embedder(self) -> embedding.Embedder:
+        """Return the model that embeds.
+
+        Raises:
+            trainer.errors.ModelMissingError: It is not on this machine.
+        """
+        if self._embedder is None:
+            self._embedder = embedding.load()
+        return self._embedder
+
+    def writing(
+        self, config: Config, account: Account, adapter: str = "current"
+    ) -> tuple[LanguageModel, str]:
+        """Return the base model with an adapter of an account in it, and the adapter's id.
+
+        Args:
+            config: The whole configuration, as it is now.
+            account: Whose adapter.
+            adapter: Its id, ``base`` for none, or ``current`` for the one that is in use now.
+
+        Raises:
+            trainer.errors.ModelMissingError: The base model is not on this machine.
+            trainer.errors.AdapterError: The adapter is missing, damaged or made for another model.
+        """
+        registry = adapters_folder(config, account)
+        chosen = (registry.current() or BASE) if adapter == "current" else adapter
+        wanted = None if chosen == BASE else registry.folder / chosen
+        lm = self._base(config, wanted)
+        if wanted and wanted != self._merged:
+            weights = registry.weights(chosen, base_hash=lm.hash)
+            self._lm = None  # what fails half way leaves no base model
+            load_rosa_model(lm.model, weights).merge()
+            self._lm, self._merged = lm, wanted
+        return lm, chosen
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._embedder = None
+        self._drop()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _base(self, config: Config, wanted: Path | None) -> LanguageModel:
+        """Return the base model, into which nothing or only the wanted adapter is merged."""
+        fits = self._loaded == config.model and self._merged in {None, wanted}
+        if self._lm is None or not fits:
+            self._drop()
+            self._lm, self._loaded = load_base(config), config.model
+        return self._lm
+
+    def _drop(self) -> None:
+        self._lm = self._loaded = self._merged = None
+        gc.collect()  # modules and their hooks refer to one another
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what torch raises of the machine into what can be told.
+
+    Raises:
+        MemoryError: The GPU has too little memory.
+        GpuLostError: The GPU has failed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MemoryError from None
+    except torch.AcceleratorError as error:
+        raise GpuLostError from error

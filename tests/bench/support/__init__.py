@@ -1,0 +1,1 @@
+"""What the benches share; nothing here is a bench of its own."""
