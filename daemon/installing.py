@@ -112,7 +112,8 @@ class Manager:
         self.call("daemon-reload")
         if changed:
             self.call("stop", MAIL, SOCKET, MODEL)
-        self.call("enable", "--now", SOCKET, MAIL)
+        self.call("enable", "--quiet", SOCKET, MAIL)
+        self.call("start", SOCKET, MAIL)
 
     def stop(self) -> None:
         """Stop Panza, and do not start it any more.
@@ -120,7 +121,7 @@ class Manager:
         Raises:
             UnfitError: systemd does not run here, or does not stop it.
         """
-        self.call("disable", "--now", MAIL, SOCKET)
+        self.call("disable", "--quiet", "--now", MAIL, SOCKET)
         self.call("stop", MODEL)
 
     def call(self, *words: str) -> str:

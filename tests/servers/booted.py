@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,9 +83,7 @@ class Machine:
 
         def entered() -> None:
             try:
-                with open(f"/proc/{self.pid}/ns/net", "rb") as network:  # noqa: PTH123 - no text
-                    if _libc.setns(network.fileno(), _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
+                _enter_network(self.pid)
                 results.append(call(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
@@ -124,6 +121,12 @@ class Machine:
     def log(self) -> str:
         """Return what PID 1 itself has logged."""
         return self._log.read_text("utf-8", "replace")
+
+
+def _enter_network(pid: int) -> None:
+    with Path(f"/proc/{pid}/ns/net").open("rb") as network:
+        if _libc.setns(network.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def missing() -> str:
