@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fuses import Crash, Fuse, FusedConnector, fused
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from connectors.base import Connector, Cursor, FolderState, Message, RefusedError, Role
+from connectors.base import RefusedError, Role
 from connectors.base import UnreachableError as Unreachable
 from connectors.mail import Address
 from connectors.memory import MemoryConnector
@@ -765,141 +766,18 @@ def test_a_request_that_is_gone_is_still_drafted(world: World) -> None:
     assert "\\Answered" not in world.flags(stranger)
 
 
-class Crash(BaseException):
-    """The process dies here."""
-
-
-class Fuse:
-    """Counts moments; at the given one the process dies, and stays dead."""
-
-    def __init__(self, moment: int | None) -> None:
-        self.left = moment
-        self.changes = 0
-        self.outbox: list[str] = []
-
-    def burn(self) -> None:
-        """Let one moment pass."""
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Crash
-
-
-class FusedConnector(Connector):
-    """A mailbox whose caller may die before and after every call."""
-
-    def __init__(self, inner: Connector, fuse: Fuse) -> None:
-        self.inner = inner
-        self.fuse = fuse
-
-    def _call(self, work: Callable[[], Any], *, change: bool = False) -> Any:  # noqa: ANN401
-        self.fuse.burn()
-        result = work()
-        self.fuse.changes += change
-        self.fuse.burn()
-        return result
-
-    def state(self, role: Role) -> FolderState:
-        """Pass on."""
-        return self._call(lambda: self.inner.state(role))  # type: ignore[no-any-return]
-
-    def ensure(self, role: Role) -> str:
-        """Pass on."""
-        return self._call(lambda: self.inner.ensure(role))  # type: ignore[no-any-return]
-
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
-        """Pass on."""
-        for message in self.inner.fetch(role, cursor):
-            self.fuse.burn()
-            yield message
-
-    def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
-        """Pass on."""
-        return self._call(  # type: ignore[no-any-return]
-            lambda: self.inner.message_ids(role, first_uid)
-        )
-
-    def append(
-        self, role: Role, raw: bytes, *, flags: Iterable[str] = (), date: datetime | None = None
-    ) -> int | None:
-        """Pass on."""
-        return self._call(  # type: ignore[no-any-return]
-            lambda: self.inner.append(role, raw, flags=flags, date=date), change=True
-        )
-
-    def add_flags(
-        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
-    ) -> None:
-        """Pass on."""
-        self._call(
-            lambda: self.inner.add_flags(role, uid, flags, uidvalidity=uidvalidity), change=True
-        )
-
-    def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
-        """Pass on."""
-        self._call(lambda: self.inner.remove(role, uid, uidvalidity=uidvalidity), change=True)
-
-    def close(self) -> None:
-        """Pass on."""
-
-
-class FusedDatabase:
-    """A database whose user may die before and after every statement and commit."""
-
-    def __init__(self, inner: Any, fuse: Fuse) -> None:  # noqa: ANN401
-        self.inner = inner
-        self.fuse = fuse
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self.inner, name)
-
-    def rows(self, *arguments: Any) -> Any:  # noqa: ANN401
-        """Pass on."""
-        self.fuse.burn()
-        result = self.inner.rows(*arguments)
-        self.fuse.burn()
-        return result
-
-    def row(self, *arguments: Any) -> Any:  # noqa: ANN401
-        """Pass on."""
-        return next(iter(self.rows(*arguments)), None)
-
-    def execute(self, *arguments: Any) -> Any:  # noqa: ANN401
-        """Pass on."""
-        self.fuse.burn()
-        result = self.inner.execute(*arguments)
-        self.fuse.burn()
-        return result
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Pass on."""
-        self.fuse.burn()
-        with self.inner.transaction():
-            yield
-            self.fuse.burn()
-        self.fuse.burn()
-
-
 def _look(world: World, moment: int | None = None) -> Fuse:
     """Look at the folder once and die at the given moment."""
     fuse = Fuse(moment)
-    with world.store() as store:
-        database = store.database
-        store.database = FusedDatabase(database, fuse)  # type: ignore[assignment]
-        with suppress(Crash):
-            process(
-                world.account, FusedConnector(world.mailbox, fuse), store, world.writer, world.clock
-            )
-        fuse.outbox = [state for (state,) in database.rows("SELECT state FROM outbox")]
+    with world.store() as store, fused(store, fuse), suppress(Crash):
+        connector = FusedConnector(world.mailbox, fuse)
+        process(world.account, connector, store, world.writer, world.clock)
     return fuse
 
 
-def _moments(world: World) -> int:
-    """Return how many moments one look with all kinds of work has."""
-    fuse = _look(world, 10**9)
-    assert fuse.left is not None
-    return 10**9 - fuse.left
+def _outbox(world: World) -> list[str]:
+    with world.store() as store:
+        return [state for (state,) in store.database.rows("SELECT state FROM outbox")]
 
 
 def _all_kinds(world: World) -> tuple[int, int, int]:
@@ -916,12 +794,12 @@ def test_a_crash_at_any_moment_costs_nothing(tmp_path: Path) -> None:
     """
     measured = World(tmp_path / "measured")
     _all_kinds(measured)
-    moments = _moments(measured)
+    moments = _look(measured).passed
     assert moments > 60
     for moment in range(moments):
         world = World(tmp_path / str(moment))
         good, bad, unproven = _all_kinds(world)
-        assert _look(world, moment).left == -1
+        assert _look(world, moment).passed == moment + 1
         _look(world)
         assert len(world.drafts()) == 1, moment
         assert world.flags(good) == {"\\Answered"}, moment
@@ -929,8 +807,8 @@ def test_a_crash_at_any_moment_costs_nothing(tmp_path: Path) -> None:
         assert world.flags(unproven) == frozenset(), moment
         assert len(world.notes()) == 2, moment
         world.time += timedelta(days=2)  # by then nothing can come late
-        last = _look(world)
-        assert (last.changes, last.outbox) == (0, []), moment
+        assert _look(world).changes == 0, moment
+        assert _outbox(world) == [], moment
 
 
 def test_two_crashes_cost_nothing_either(tmp_path: Path) -> None:
