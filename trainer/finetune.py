@@ -125,7 +125,8 @@ def finetune(
         settings: How.
         checkpoint: A safetensors file to resume from and to keep while training. One that was
             written for other examples, settings or another base model is started over.
-        progress: Called with the optimizer steps done and their total.
+        progress: Called with the optimizer steps done and their total. What it raises breaks the
+            training off, and no step is lost by that.
 
     Raises:
         DivergedError: The loss is not a number; the checkpoint is removed, since it may carry it.
@@ -142,7 +143,12 @@ def finetune(
     run.rosa.base.train()
     try:
         for batch in batches[run.step :]:
-            progress(run.step, run.total)
+            try:
+                progress(run.step, run.total)
+            except BaseException:
+                if checkpoint and run.step:
+                    _save(run, checkpoint, identity)
+                raise
             _step(lm, run, [examples[i] for i in batch], checkpoint)
             if checkpoint and time.monotonic() - saved >= settings.checkpoint_seconds:
                 _save(run, checkpoint, identity)

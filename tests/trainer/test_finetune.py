@@ -43,9 +43,11 @@ def examples(lm: LanguageModel, count: int = 9) -> list[Example]:
     ]
 
 
-def trained(lm: LanguageModel, **options: object) -> Finetuned:
-    """Train with the settings of this module."""
-    return finetune(lm, examples(lm), SETTINGS, **options)  # type: ignore[arg-type]
+def trained(
+    lm: LanguageModel, settings: FinetuneSettings = SETTINGS, **options: object
+) -> Finetuned:
+    """Train with the settings of this module, or with others."""
+    return finetune(lm, examples(lm), settings, **options)  # type: ignore[arg-type]
 
 
 class Stop:
@@ -68,16 +70,20 @@ def test_the_loss_falls(tiny: LanguageModel) -> None:
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
-@pytest.mark.parametrize("at", [1, 2, 5])
+@pytest.mark.parametrize(("at", "seconds"), [(1, 0.0), (2, 0.0), (5, 0.0), (2, 3600.0)])
 def test_an_interrupted_training_ends_like_one_in_one_go(
-    make_tiny: Make, tmp_path: Path, at: int
+    make_tiny: Make, tmp_path: Path, at: int, seconds: float
 ) -> None:
-    """Stopped at any step and called again, losses and adapter are the same bit for bit."""
-    whole = trained(make_tiny())
+    """Broken off at any step and called again, losses and adapter are the same bit for bit.
+
+    So they are where the regular checkpoint was far away: breaking off makes one.
+    """
+    settings = dataclasses.replace(SETTINGS, checkpoint_seconds=seconds)
+    whole = trained(make_tiny(), settings)
     checkpoint = tmp_path / "c.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        trained(make_tiny(), checkpoint=checkpoint, progress=Stop(at))
-    resumed = trained(make_tiny(), checkpoint=checkpoint)
+        trained(make_tiny(), settings, checkpoint=checkpoint, progress=Stop(at))
+    resumed = trained(make_tiny(), settings, checkpoint=checkpoint)
     assert resumed.resumed == at
     assert resumed.losses == whole.losses
     expected, found = whole.rosa.tensors(), resumed.rosa.tensors()
