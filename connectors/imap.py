@@ -29,14 +29,10 @@ from connectors.base import (
     UnreachableError,
     check_uidvalidity,
 )
-from connectors.imap_session import (
-    TEMPORARY,
-    Client,
-    ImapSettings,
-    connect,
-    shut_down,
-    translated,
-)
+from connectors.imap_client import Client, shut_down
+from connectors.imap_errors import TEMPORARY, translated
+from connectors.imap_session import ImapSettings, connect
+from connectors.imap_wire import Bell, Breaker
 from connectors.raw import canonical, message_id
 
 if TYPE_CHECKING:
@@ -48,6 +44,9 @@ _BATCH_MESSAGES = 100
 _BATCH_BYTES = 8 * 2**20
 _STALE = 60.0
 """Seconds of silence after which a connection is tried before it is relied on."""
+
+_RENEWAL = 9 * 60.0
+"""Seconds after which IDLE is begun anew: the RFC says 29 minutes, and servers hang up after 10."""
 
 _APPENDUID = re.compile(rb"\[APPENDUID \d+ (\d+)\]", re.IGNORECASE)
 _WHOLE = "FLAGS INTERNALDATE BODY.PEEK[]"
@@ -67,6 +66,7 @@ class ImapConnector(Connector):
     Args:
         settings: How to reach the account, and what its folders are called.
         clock: Seconds of a monotonic clock.
+        renewal: Seconds after which a wait begins its IDLE anew.
 
     Raises:
         InsecureError: From any call: security ``none`` to another machine, a certificate that is
@@ -74,19 +74,27 @@ class ImapConnector(Connector):
     """
 
     def __init__(
-        self, settings: ImapSettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ImapSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        renewal: float = _RENEWAL,
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._renewal = renewal
+        self._bell = Bell()
+        self._breaker = Breaker()
         self._client: Client | None = None
         self._used = 0.0
         self._names: dict[Role, str] = {}
         self._selected: tuple[str, bool] | None = None
         self._uidvalidity = 0
+        self._told: dict[Role, _Data] = {}
 
     def state(self, role: Role) -> FolderState:
         """Return what the role's folder says of itself now."""
-        answer = self._select(role, fresh=True)
+        answer = self._told[role] = self._select(role, fresh=True)
         uidnext = answer.get(b"UIDNEXT")
         if uidnext is None:  # a server older than RFC 3501
             uidnext = max((uid for uid, _ in self._sizes(role, 1, answer)), default=0) + 1
@@ -192,17 +200,54 @@ class ImapConnector(Connector):
             if client.has_capability("UIDPLUS"):
                 client.uid_expunge([uid])
 
+    def wait(self, role: Role, timeout: float) -> bool:
+        """Wait until the role's folder may have changed, by IDLE where the server has it.
+
+        The folder is opened anew first, so nothing is missed that came since `state`. Without IDLE
+        the time passes; a server that nobody talks to for ten minutes hangs up, so it is looked at
+        now and then.
+        """
+        end = self._clock() + timeout
+        try:
+            with self._bell.hung() as bell:
+                while True:
+                    answer = self._select(role, fresh=True)
+                    if _differ(self._told.get(role, answer), answer):
+                        return True
+                    left = end - self._clock()
+                    if left <= 0 or self._woken.is_set():
+                        return False
+                    with self._asking("IDLE") as client:
+                        if client.watch(min(left, self._renewal), answer[b"EXISTS"], bell):
+                            return True
+                    if self._woken.is_set() or self._clock() >= end:
+                        return False
+        finally:
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """End the `wait` that is going on, else the next one, at once; from any thread."""
+        super().wake()
+        self._bell.ring()
+
+    def abort(self) -> None:
+        """Break off the call that is going on, also its connecting, else the next one."""
+        self._breaker.trip()
+        self.wake()
+
     def close(self) -> None:
         """Log out; closing twice is no error."""
         if self._client is not None:
             with suppress(OSError, IMAPClientError):
+                self._client.hurry()
                 self._client.logout()
-            self._drop()
+        self._drop()
 
     def _drop(self) -> None:
         if self._client is not None:
             shut_down(self._client)
         self._client, self._selected = None, None
+        self._breaker = Breaker()
         self._names.clear()
 
     @contextmanager
@@ -210,7 +255,7 @@ class ImapConnector(Connector):
         """Give a live connection for one command, and drop it unless the answer was clear."""
         client = self._connected()
         try:
-            with translated(self._settings, command):
+            with translated(self._settings.host, self._settings.port, command):
                 yield client
         except RefusedError:
             raise
@@ -221,15 +266,26 @@ class ImapConnector(Connector):
 
     def _connected(self) -> Client:
         if self._client is not None and self._clock() - self._used > _STALE:
-            try:
-                with translated(self._settings, "NOOP"):
-                    self._client.noop()
-            except (UnreachableError, RefusedError):
-                self._drop()
+            self._try_out(self._client)
         if self._client is None:
-            self._client = connect(self._settings)
+            try:
+                self._client = connect(self._settings, self._breaker)
+            except BaseException:
+                self._drop()
+                raise
         self._used = self._clock()
         return self._client
+
+    def _try_out(self, client: Client) -> None:
+        """Drop a connection that does not answer, unless somebody broke it off."""
+        try:
+            with translated(self._settings.host, self._settings.port, "NOOP"):
+                client.noop()
+        except (UnreachableError, RefusedError):
+            broken_off = client.breaker.tripped
+            self._drop()
+            if broken_off:
+                raise
 
     def _name(self, role: Role) -> str:
         """Return the name of the role's folder on the server."""
@@ -307,6 +363,12 @@ class ImapConnector(Connector):
         if not found:
             raise refusal
         return found
+
+
+def _differ(one: _Data, other: _Data) -> bool:
+    """Tell whether a folder changed between two answers to SELECT."""
+    keys = (b"UIDVALIDITY", b"UIDNEXT", b"EXISTS")
+    return any(one.get(key) != other.get(key) for key in keys)
 
 
 def _prefix(client: Client, folders: Sequence[imap_folders.Folder]) -> str:

@@ -10,6 +10,7 @@ nothing but messages is ever written into the Maildir, and nothing at all into a
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from connectors.maildir_files import (
     translated,
     unique_name,
     write,
+    written,
 )
 from connectors.raw import message_id
 from connectors.uidlist import UidList, sync_folder
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
+
+_GLANCE = 1.0
+"""Seconds between two looks at a folder that is waited for."""
 
 
 class MaildirConnector(Connector):
@@ -68,10 +73,12 @@ class MaildirConnector(Connector):
         self._root = root
         self._names = dict(folders)
         self._state = state
+        self._told: dict[Role, frozenset[str]] = {}
 
     def state(self, role: Role) -> FolderState:
         """Return what the role's folder says of itself now."""
-        uids, _ = self._listed(role)
+        uids, files = self._listed(role)
+        self._told[role] = frozenset(files)
         return FolderState(self._name(role), uids.uidvalidity, uids.uidnext, len(uids.keys))
 
     def ensure(self, role: Role) -> str:
@@ -149,6 +156,27 @@ class MaildirConnector(Connector):
         if file is not None:
             with translated(file.path):
                 file.path.unlink(missing_ok=True)
+
+    def wait(self, role: Role, timeout: float) -> bool:
+        """Wait until a message comes or goes; the folder is looked at every second."""
+        told = self._told.get(role)
+        end = time.monotonic() + timeout
+        seen = None
+        try:
+            while True:
+                folder = self._folder(role)
+                with translated(folder):
+                    now = written(folder)
+                    if seen is None or seen != now:
+                        seen, found = now, frozenset(listed(folder))
+                        told = found if told is None else told
+                        if found != told:
+                            return True
+                left = end - time.monotonic()
+                if left <= 0 or self._woken.wait(min(_GLANCE, left)):
+                    return False
+        finally:
+            self._woken.clear()
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""

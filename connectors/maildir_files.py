@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _HEADER = 2**16
 """How much of a file is read for its Message-ID, in bytes."""
+
+_COARSE = 2 * 10**9
+"""Nanoseconds that the clock of a file system may stand still; FAT's are the coarsest."""
 
 _T = TypeVar("_T")
 
@@ -60,6 +63,18 @@ def listed(folder: Path) -> dict[str, File]:
                 key, _, info = path.name.partition(":2,")
                 files[key] = File(path, info if part == "cur" else "")
     return files
+
+
+def written(folder: Path) -> tuple[int, ...] | None:
+    """Return when the folder's list of files last changed; None where that is not certain yet.
+
+    The clock of files is coarse: what was written a moment ago may be written again unnoticed.
+    """
+    times = []
+    for part in ("new", "cur"):
+        with suppress(FileNotFoundError):
+            times.append((folder / part).stat().st_mtime_ns)
+    return tuple(times) if all(time.time_ns() - each > _COARSE for each in times) else None
 
 
 def arrival(path: Path) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +24,9 @@ from connectors.raw import canonical, message_id, readable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Operation = Literal["state", "ensure", "fetch", "message_ids", "append", "add_flags", "remove"]
+Operation = Literal[
+    "state", "ensure", "fetch", "message_ids", "append", "add_flags", "remove", "wait"
+]
 
 _NAMES = {Role.SENT: "Sent", Role.DRAFTS: "Drafts", Role.REQUESTS: REQUESTS_FOLDER}
 
@@ -34,6 +38,27 @@ class _Folder:
     uidvalidity: int
     uidnext: int = 1
     messages: dict[int, Message] = field(default_factory=dict)
+
+
+@dataclass
+class _Mail:
+    """What connectors to the same memory share.
+
+    ``changed`` is notified of every message that comes or goes, and guards each step.
+    """
+
+    folders: dict[Role, _Folder] = field(default_factory=dict)
+    validities: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def make(self, role: Role) -> None:
+        """Make a folder."""
+        self.folders[role] = _Folder(self.next_validity())
+
+    def next_validity(self) -> int:
+        """Return a UIDVALIDITY that no folder had."""
+        self.validities += 1
+        return self.validities
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,7 @@ class MemoryConnector(Connector):
 
     Three hooks are for tests, and only for them: `fail` makes a coming call raise, before or after
     it has done its work; `change_uidvalidity` renumbers a folder; `delete` is the owner's hand.
+    `another` gives a second connector to the same mail, for another thread.
 
     Args:
         roles: The folders that exist from the start.
@@ -66,38 +92,51 @@ class MemoryConnector(Connector):
     ) -> None:
         self.read_only = read_only
         self._now = now
-        self._validities = 0
-        self._folders: dict[Role, _Folder] = {}
+        self._mail = _Mail()
+        self._told: dict[Role, FolderState] = {}
         self._faults: dict[Operation, list[_Fault]] = {}
         for role in roles:
-            self._make(role)
+            self._mail.make(role)
+
+    def another(self) -> MemoryConnector:
+        """Return a connector of its own to the same mail, without this one's faults."""
+        made = MemoryConnector(roles=(), read_only=self.read_only, now=self._now)
+        made._mail = self._mail
+        return made
 
     def state(self, role: Role) -> FolderState:
         """Return what the role's folder says of itself now."""
         self._raise_fault("state")
+        self._told[role] = self._state(role)
+        return self._told[role]
+
+    def _state(self, role: Role) -> FolderState:
         folder = self._folder(role)
         return FolderState(_NAMES[role], folder.uidvalidity, folder.uidnext, len(folder.messages))
 
     def ensure(self, role: Role) -> str:
         """Return the name of the role's folder, which is made first where there is none."""
         self._raise_fault("ensure")
-        if role not in self._folders:
-            if role is Role.SENT:
-                raise FolderMissingError(role, None)
-            self._refuse_if_read_only()
-            self._make(role)
+        with self._mail.changed:
+            if role not in self._mail.folders:
+                if role is Role.SENT:
+                    raise FolderMissingError(role, None)
+                self._refuse_if_read_only()
+                self._mail.make(role)
         return _NAMES[role]
 
     def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one."""
         folder = self._folder(role)
         start = cursor or Cursor(folder.uidvalidity)
-        for uid in sorted(folder.messages):
+        with self._mail.changed:
+            uids = sorted(folder.messages)
+        for uid in uids:
             check_uidvalidity(role, start.uidvalidity, folder.uidvalidity)
-            if uid <= start.uid or uid not in folder.messages:
+            message = folder.messages.get(uid)
+            if uid <= start.uid or message is None:
                 continue
             self._raise_fault("fetch")
-            message = folder.messages[uid]
             raw, complete = readable(message.raw)
             yield replace(message, raw=raw, complete=complete)
         check_uidvalidity(role, start.uidvalidity, folder.uidvalidity)
@@ -105,7 +144,8 @@ class MemoryConnector(Connector):
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
         """Map each UID from ``first_uid`` on to its Message-ID, "" where it has none."""
         self._raise_fault("message_ids")
-        messages = self._folder(role).messages
+        with self._mail.changed:
+            messages = dict(self._folder(role).messages)
         return {uid: message_id(messages[uid].raw) for uid in sorted(messages) if uid >= first_uid}
 
     def append(
@@ -115,11 +155,13 @@ class MemoryConnector(Connector):
         self._refuse_if_read_only()
         self._raise_fault("append")
         self.ensure(role)
-        folder = self._folder(role)
-        uid = folder.uidnext
         received = (date or self._now()).replace(microsecond=0).astimezone(UTC)
-        folder.messages[uid] = Message(uid, canonical(raw), frozenset(flags), received)
-        folder.uidnext += 1
+        with self._mail.changed:
+            folder = self._folder(role)
+            uid = folder.uidnext
+            folder.messages[uid] = Message(uid, canonical(raw), frozenset(flags), received)
+            folder.uidnext += 1
+            self._mail.changed.notify_all()
         self._raise_fault("append", done=True)
         return uid
 
@@ -129,20 +171,45 @@ class MemoryConnector(Connector):
         """Add flags to a message; one that is gone is no error."""
         self._refuse_if_read_only()
         self._raise_fault("add_flags")
-        folder = self._folder(role)
-        check_uidvalidity(role, uidvalidity, folder.uidvalidity)
-        if message := folder.messages.get(uid):
-            folder.messages[uid] = replace(message, flags=message.flags | frozenset(flags))
+        with self._mail.changed:
+            folder = self._folder(role)
+            check_uidvalidity(role, uidvalidity, folder.uidvalidity)
+            if message := folder.messages.get(uid):
+                folder.messages[uid] = replace(message, flags=message.flags | frozenset(flags))
         self._raise_fault("add_flags", done=True)
 
     def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
         """Remove this one message and no other; one that is gone is no error."""
         self._refuse_if_read_only()
         self._raise_fault("remove")
-        folder = self._folder(role)
-        check_uidvalidity(role, uidvalidity, folder.uidvalidity)
-        folder.messages.pop(uid, None)
+        with self._mail.changed:
+            folder = self._folder(role)
+            check_uidvalidity(role, uidvalidity, folder.uidvalidity)
+            folder.messages.pop(uid, None)
+            self._mail.changed.notify_all()
         self._raise_fault("remove", done=True)
+
+    def wait(self, role: Role, timeout: float) -> bool:
+        """Wait until a message comes or goes in the role's folder, by whichever connector."""
+        self._raise_fault("wait")
+        told = self._told.get(role) or self._state(role)
+        end = time.monotonic() + timeout
+        with self._mail.changed:
+            try:
+                while self._state(role) == told:
+                    left = end - time.monotonic()
+                    if left <= 0 or self._woken.is_set():
+                        return False
+                    self._mail.changed.wait(left)
+                return True
+            finally:
+                self._woken.clear()
+
+    def wake(self) -> None:
+        """End the `wait` that is going on, else the next one, at once; from any thread."""
+        super().wake()
+        with self._mail.changed:
+            self._mail.changed.notify_all()
 
     def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
@@ -165,31 +232,28 @@ class MemoryConnector(Connector):
 
     def change_uidvalidity(self, role: Role) -> int:
         """Give the folder a new UIDVALIDITY and its messages new UIDs from 1 on; for tests."""
-        folder = self._folder(role)
-        messages = [folder.messages[uid] for uid in sorted(folder.messages)]
-        folder.messages = {
-            uid: replace(message, uid=uid) for uid, message in enumerate(messages, start=1)
-        }
-        folder.uidnext = len(messages) + 1
-        folder.uidvalidity = self._next_validity()
+        with self._mail.changed:
+            folder = self._folder(role)
+            messages = [folder.messages[uid] for uid in sorted(folder.messages)]
+            folder.messages = {
+                uid: replace(message, uid=uid) for uid, message in enumerate(messages, start=1)
+            }
+            folder.uidnext = len(messages) + 1
+            folder.uidvalidity = self._mail.next_validity()
+            self._mail.changed.notify_all()
         return folder.uidvalidity
 
     def delete(self, role: Role, uid: int) -> None:
         """Take a message away as its owner would from a mail client; for tests."""
-        del self._folder(role).messages[uid]
-
-    def _make(self, role: Role) -> None:
-        self._folders[role] = _Folder(self._next_validity())
-
-    def _next_validity(self) -> int:
-        self._validities += 1
-        return self._validities
+        with self._mail.changed:
+            del self._folder(role).messages[uid]
+            self._mail.changed.notify_all()
 
     def _folder(self, role: Role) -> _Folder:
         try:
-            return self._folders[role]
+            return self._mail.folders[role]
         except KeyError:
-            names = [_NAMES[other] for other in self._folders]
+            names = [_NAMES[other] for other in self._mail.folders]
             raise FolderMissingError(role, None, names) from None
 
     def _refuse_if_read_only(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import ABC, abstractmethod
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +21,7 @@ from connectors.base import (
     FolderMissingError,
     ReadOnlyError,
     Role,
+    UnreachableError,
 )
 from connectors.imap import ImapConnector, ImapSettings
 from connectors.maildir import MaildirConnector
@@ -77,14 +80,15 @@ class Place(ABC):
 
 @dataclass
 class MemoryPlace(Place):
-    """The memory connector itself is the place."""
+    """A memory, reached by a connector of its own."""
 
     connector: MemoryConnector = field(default_factory=lambda: MemoryConnector(roles=[Role.SENT]))
 
     def open(self, *, read_only: bool = False) -> Connector:
-        """Return the one connector there is."""
-        self.connector.read_only = read_only
-        return self.connector
+        """Return a new connector."""
+        made = self.connector.another()
+        made.read_only = read_only
+        return made
 
     def fill(self, messages: Sequence[bytes]) -> None:
         """Append."""
@@ -205,6 +209,30 @@ class ImapPlace(Place):
         """Close what was opened."""
         for connector in self.connectors:
             connector.close()
+
+
+@contextmanager
+def waiting(connector: Connector, timeout: float = 30.0) -> Iterator[list[object]]:
+    """Let a connector wait for requests in a thread; give what `wait` returned or raised.
+
+    The list is empty while it waits, and is filled when the block is left.
+    """
+    outcome: list[object] = []
+
+    def wait() -> None:
+        try:
+            outcome.append(connector.wait(Role.REQUESTS, timeout))
+        except UnreachableError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.3)  # long enough for the wait to have begun, which nothing tells from outside
+    try:
+        yield outcome
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def cursor_behind(connector: Connector, uid: int) -> Cursor:
@@ -481,6 +509,65 @@ class ConnectorContract(ReadingContract):
             connector.add_flags(Role.SENT, message.uid, ["\\Answered"])
         assert connector.state(Role.DRAFTS).messages == 3
         assert all(m.flags == {"\\Answered"} for m in connector.fetch(Role.SENT))
+
+    def test_waiting_without_news_takes_its_time(self, connector: Connector) -> None:
+        """Nothing comes: the wait is over when its time is, and the connector goes on."""
+        connector.ensure(Role.REQUESTS)
+        connector.state(Role.REQUESTS)
+        started = time.monotonic()
+        assert connector.wait(Role.REQUESTS, 0.4) is False
+        assert 0.35 < time.monotonic() - started < 5
+        connector.append(Role.REQUESTS, mail(1))
+        assert connector.state(Role.REQUESTS).messages == 1
+
+    def test_a_wait_ends_when_mail_arrives(self, place: Place, connector: Connector) -> None:
+        """What another program files in the folder ends the wait, well before its time."""
+        connector.ensure(Role.REQUESTS)
+        connector.state(Role.REQUESTS)
+        with waiting(connector) as outcome:
+            assert outcome == []
+            place.open().append(Role.REQUESTS, mail(1))
+        assert outcome == [True]
+        assert connector.state(Role.REQUESTS).messages == 1
+
+    def test_what_came_before_the_wait_is_not_missed(
+        self, place: Place, connector: Connector
+    ) -> None:
+        """Mail that arrives between `state` and `wait` ends the wait at once, once."""
+        connector.ensure(Role.REQUESTS)
+        connector.state(Role.REQUESTS)
+        place.open().append(Role.REQUESTS, mail(1))
+        assert connector.wait(Role.REQUESTS, 20) is True
+        connector.state(Role.REQUESTS)
+        assert connector.wait(Role.REQUESTS, 0.2) is False
+
+    def test_a_wait_can_be_ended(self, connector: Connector) -> None:
+        """`wake` ends the wait that is going on, else the next one, and no more than that."""
+        connector.ensure(Role.REQUESTS)
+        connector.state(Role.REQUESTS)
+        with waiting(connector) as outcome:
+            connector.wake()
+        assert outcome == [False]
+        connector.wake()
+        assert connector.wait(Role.REQUESTS, 20) is False
+        started = time.monotonic()
+        assert connector.wait(Role.REQUESTS, 0.4) is False
+        assert time.monotonic() - started > 0.35
+
+    def test_a_wait_can_be_broken_off(self, connector: Connector) -> None:
+        """`abort` ends it promptly, as an error or not, and the connector stays usable."""
+        connector.ensure(Role.REQUESTS)
+        with waiting(connector) as outcome:
+            connector.abort()
+        assert outcome
+        assert outcome[0] is False or isinstance(outcome[0], UnreachableError)
+        connector.append(Role.REQUESTS, mail(1))
+        assert connector.state(Role.REQUESTS).messages == 1
+
+    def test_waiting_for_a_folder_that_is_missing(self, connector: Connector) -> None:
+        """There is nothing to wait for."""
+        with pytest.raises(FolderMissingError):
+            connector.wait(Role.REQUESTS, 20)
 
 
 class TestMemory(ConnectorContract):

@@ -6,11 +6,12 @@ import re
 import socket
 import ssl
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from scripted import ORDINARY, listening, local, scripted
 
 from connectors.base import (
     Cursor,
@@ -26,7 +27,7 @@ from connectors.raw import canonical
 from daemon.demo.server import DemoServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Protocol
@@ -308,82 +309,9 @@ def test_a_refusal_carries_its_code(dovecot: TlsServer, emptied: Emptied) -> Non
 # Odd servers, played from a script
 
 
-@contextmanager
-def listening(answer: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Let a function answer each connection to a port on loopback, in a thread of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    def serve(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            answer(connection)
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a connection
-        listener.close()
-
-
-def local(port: int) -> ImapSettings:
-    """Return settings for a scripted server."""
-    return ImapSettings("127.0.0.1", "jen", "secret", port=port, security="none", timeout=2)
-
-
 def settings_of(connector: ImapConnector) -> ImapSettings:
     """Return how a connector reaches its server."""
     return connector._settings
-
-
-_ORDINARY = {
-    "CAPABILITY": "* CAPABILITY IMAP4rev1\r\n",
-    "LOGIN": "",
-    "LIST": '* LIST () "/" INBOX\r\n* LIST () "/" Sent\r\n',
-    "(?:EXAMINE|SELECT)": (
-        "* 2 EXISTS\r\n* OK [UIDVALIDITY 5] x\r\n* OK [UIDNEXT 9] x\r\n"
-        "* OK [PERMANENTFLAGS (\\Answered)] x\r\n"
-    ),
-    r"UID FETCH .*SIZE": ("* 1 FETCH (UID 3 RFC822.SIZE 4)\r\n* 2 FETCH (UID 8 RFC822.SIZE 4)\r\n"),
-    r"UID FETCH .*BODY": (
-        "* 1 FETCH (UID 3 FLAGS () BODY[] {4}\r\none\n)\r\n"
-        "* 2 FETCH (UID 8 FLAGS (\\Recent 7) BODY[] {4}\r\ntwo\n)\r\n"
-    ),
-    "LOGOUT": "* BYE\r\n",
-}
-
-
-@contextmanager
-def scripted(odd: Mapping[str, str], *, seen: list[str] | None = None) -> Iterator[ImapConnector]:
-    """Give a connector to a server that answers as scripted.
-
-    Args:
-        odd: Answers by the beginning of the command, a regular expression; they come before the
-            ordinary ones. One that ends in no line end replaces the tagged OK.
-        seen: Gets the commands, without their tags.
-    """
-
-    def answer(connection: socket.socket) -> None:
-        connection.sendall(b"* OK ready\r\n")
-        with connection.makefile("r", encoding="latin-1", newline="\r\n") as lines:
-            for line in lines:
-                tag, _, command = line.strip().partition(" ")
-                if seen is not None:
-                    seen.append(command)
-                replies = [*odd.items(), *_ORDINARY.items(), ("", "")]
-                reply = next(text for start, text in replies if re.match(start, command))
-                head, _, last = reply.rpartition("\r\n")
-                end = f"{tag} {last or 'OK done'}\r\n"
-                text = head + "\r\n" + end if head else end
-                connection.sendall(text.encode("latin-1"))
-
-    with listening(answer) as port, ImapConnector(local(port)) as connector:
-        yield connector
 
 
 def test_a_plain_old_server_will_do() -> None:
@@ -397,7 +325,7 @@ def test_a_plain_old_server_will_do() -> None:
 
 def test_the_last_message_is_not_read_again_and_again() -> None:
     """A server that answers "9:*" with message 8, as the RFC says, brings nothing new."""
-    without = _ORDINARY["(?:EXAMINE|SELECT)"].replace("* OK [UIDNEXT 9] x\r\n", "")
+    without = str(ORDINARY["(?:EXAMINE|SELECT)"]).replace("* OK [UIDNEXT 9] x\r\n", "")
     odd = {"EXAMINE": without, "UID FETCH 9:": "* 2 FETCH (UID 8 RFC822.SIZE 4)\r\n"}
     with scripted(odd) as connector:
         assert list(connector.fetch(Role.SENT, Cursor(5, 8))) == []
