@@ -7,6 +7,7 @@ import socket
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import cyrus as cyrus_server
 import dovecot as dovecot_server
 import pytest
 from certificates import self_signed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from cyrus import Cyrus
     from dovecot import Dovecot
     from faultproxy import Server
     from transformers import PreTrainedTokenizerFast
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 # Tiny models compute faster on one thread than on several that wait for each other. To be set
 # before torch is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_USES = {"Drafts": "\\Drafts", "Sent": "\\Sent", "Versandt": "\\Sent"}
 
 
 @contextmanager
@@ -44,10 +49,19 @@ def emptied_account(server: Server, *folders: str) -> Iterator[IMAPClient]:
             if name != "INBOX" and not {b"\\Noselect", b"\\NonExistent"} & set(attributes):
                 client.delete_folder(name)
         for name in folders:
-            client.create_folder(name)
+            _create(client, name)
         yield client
     finally:
         client.logout()
+
+
+def _create(client: IMAPClient, folder: str) -> None:
+    """Create a folder, with its special use where the server does not give it by name."""
+    if folder in _USES and client.has_capability("CREATE-SPECIAL-USE"):
+        status, answer = client._imap.xatom("CREATE", f'"{folder}"', f"(USE ({_USES[folder]}))")
+        assert status == "OK", answer
+    else:
+        client.create_folder(folder)
 
 
 @pytest.fixture
@@ -73,10 +87,26 @@ def dovecot() -> Iterator[Dovecot]:
 
 @pytest.fixture
 def make_dovecot() -> Iterator[Callable[..., Dovecot]]:
-    """Return a function that starts a Dovecot of the test's own, with options of `running`."""
+    """Return a function that starts a Dovecot of the test's own, with options of `Dovecot`."""
     need(not (lack := dovecot_server.missing()), lack)
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(dovecot_server.running(**options))
+
+
+@pytest.fixture(scope="session")
+def cyrus() -> Iterator[Cyrus]:
+    """Serve one mailbox by Cyrus; tests of one session share it."""
+    need(not (lack := cyrus_server.missing()), lack)
+    with cyrus_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def make_cyrus() -> Iterator[Callable[..., Cyrus]]:
+    """Return a function that starts a Cyrus of the test's own, with options of `Cyrus`."""
+    need(not (lack := cyrus_server.missing()), lack)
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(cyrus_server.running(**options))
 
 
 @pytest.fixture(name="certificate", scope="session")

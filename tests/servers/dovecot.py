@@ -19,20 +19,16 @@ A bench without pytest: ``with running(fsync="always") as server``. Mail lies in
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from certificates import self_signed
-from process import Owner, children, free_port, kill_group, place, wait_for_greeting
+from process import MailServer, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from certificates import Leaf
 
@@ -116,35 +112,18 @@ namespace inbox {{
 _RENUMBERED = ("dovecot-uidlist", "dovecot.index")
 
 
-@dataclass(frozen=True)
-class Account:
-    """An IMAP server and one of its users."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-
-
-class Dovecot:
+class Dovecot(MailServer):
     """A Dovecot with TLS, UIDPLUS, CONDSTORE, SPECIAL-USE and NAMESPACE; see the module.
-
-    As root it runs as nobody, for Dovecot serves no mail as root.
 
     Args:
         base: A folder with a short path, to be filled.
         users: More users and their passwords, without a colon.
-        leaf: The certificate to show; one of its own if None.
+        leaf: The certificate to show, for clients that trust its authority; one of its own if None.
         fsync: ``optimized`` as Dovecot has it, ``always``, or ``never``.
         max_mail: The size from which on a message is refused.
-
-    Attributes:
-        port: Plain IMAP, and STARTTLS.
-        tls_port: IMAP with TLS from the start.
-        ca_file: What a client must trust: the server's own certificate, or that of `leaf`.
     """
 
-    host, user, password = "localhost", "jen@example.org", 'se"k\\ret ü'
+    _session = "imap"
 
     def __init__(
         self,
@@ -155,80 +134,37 @@ class Dovecot:
         fsync: str = "optimized",
         max_mail: str = "50M",
     ) -> None:
-        self.base = base
-        self.port, self.tls_port = free_port(), free_port()
-        self.ca_file = leaf.certificate if leaf else base / "tls/cert.pem"
-        self._users = {self.user: self.password, **(users or {})}
+        super().__init__(base, users, leaf)
         self._users_written = 0
-        self._leaf, self._owner = leaf, Owner.current()
         self._options = {"fsync": fsync, "max_mail": max_mail}
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self) -> None:
-        """Write configuration, certificate and users."""
-        for name in ("run", "state", "mail", "tls", "log"):
-            (self.base / name).mkdir(parents=True)
-        if self._leaf is None:
-            self_signed(self.base / "tls")
-        else:
-            shutil.copy(self._leaf.certificate, self.base / "tls/cert.pem")
-            shutil.copy(self._leaf.key, self.base / "tls/key.pem")
+    def _configure(self) -> None:
+        for name in ("run", "state", "mail", "log"):
+            (self.base / name).mkdir()
         values = {"base": self.base, "port": self.port, "tls_port": self.tls_port}
         owner = {"owner": self._owner.name, "group": self._owner.group}
         (self.base / "dovecot.conf").write_text(
             _CONFIGURATION.format(**values, **owner, **self._options), encoding="utf-8"
         )
         self.set_quota("1G")
-        self._owner.give(self.base)
 
-    def start(self) -> None:
-        """Start it and wait for its greeting."""
-        command = [str(_DOVECOT), "-F", "-c", str(self.base / "dovecot.conf")]
-        self._process = self._owner.popen(command, self.base / "log/output")
-        wait_for_greeting(self.port, self._process, self.log)
+    def _command(self) -> list[str]:
+        return [str(_DOVECOT), "-F", "-c", str(self.base / "dovecot.conf")]
 
     def crash(self) -> None:
-        """Kill it and all its children."""
-        if self._process is not None:
-            kill_group(self._process)
+        """Kill it and all its children at once, as a power cut would."""
+        super().crash()
         (self.base / "run/master.pid").unlink(missing_ok=True)
-
-    def stop(self) -> None:
-        """Stop it as an administrator would, which takes two seconds."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(20)
 
     def log(self) -> str:
         """Return what it has logged."""
-        files = (self.base / "log" / name for name in ("output", "dovecot.log"))
-        return "".join(file.read_text("utf-8", "replace") for file in files if file.exists())
-
-    def account(self, user: str) -> Account:
-        """Return how to reach it as one of its users."""
-        return Account(self.host, self.port, user, self._users[user])
-
-    def imap_pids(self) -> list[int]:
-        """Return the processes that serve a login now."""
-        return children(self._process.pid, "imap") if self._process else []
-
-    def kill_sessions(self) -> int:
-        """Kill the processes that serve logins, whatever they do; return how many there were."""
-        killed = 0
-        for pid in self.imap_pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        return killed
+        file = self.base / "log/dovecot.log"
+        return super().log() + (file.read_text("utf-8", "replace") if file.exists() else "")
 
     def mailbox(self, folder: str, user: str = "") -> Path:
         """Return where a folder's Maildir is."""
         root = self.base / "mail" / (user or self.user) / "Maildir"
         return root if folder == "INBOX" else root / f".{folder.replace('/', '.')}"
-
-    def give_away(self, path: Path) -> None:
-        """Make a file or a tree belong to the server's user."""
-        self._owner.give(path)
 
     def allow(self, folder: str, rights: str) -> None:
         r"""Set the owner's rights on a folder (RFC 4314).
@@ -279,20 +215,6 @@ def missing() -> str:
     return ""
 
 
-@contextmanager
-def running(
-    *,
-    users: Mapping[str, str] | None = None,
-    leaf: Leaf | None = None,
-    fsync: str = "optimized",
-    max_mail: str = "50M",
-) -> Iterator[Dovecot]:
-    """Give a fresh Dovecot; it and its mail end with the context. The options are its own."""
-    with place("panza-dovecot-") as base:
-        server = Dovecot(base, users=users, leaf=leaf, fsync=fsync, max_mail=max_mail)
-        server.prepare()
-        try:
-            server.start()
-            yield server
-        finally:
-            server.crash()
+def running(**options: Any) -> AbstractContextManager[Dovecot]:  # noqa: ANN401
+    """Give a fresh Dovecot with these options; it and its mail end with the context."""
+    return started(Dovecot, "panza-dovecot-", **options)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from dovecot import Account, Dovecot
+    from dovecot import Dovecot
+    from process import Account
 
     Emptied = Callable[..., AbstractContextManager[IMAPClient]]
 
