@@ -10,6 +10,11 @@
 * `daemon.writer`: drafts; `daemon.recipients`: whom they are for; `daemon.compose`: their bytes.
 * `daemon.requests`: the folder "Panza requests", with `daemon.scan`, `daemon.intake`,
   `daemon.trust`, `daemon.sightings`, `daemon.journal`, `daemon.delivery` and `daemon.notes`.
+* `daemon.service`: `panza run`, the mail process: a `daemon.worker` for each account, and the
+  schedule of `daemon.jobs`, with `daemon.cron`, `daemon.backoff`, `daemon.troubles`, `daemon.notify`.
+* `daemon.model_server`: `panza model`, the model process; `daemon.protocol` is what both say,
+  `daemon.model_link` and `daemon.model_process` are the mail process's end of it,
+  `daemon.offline` shuts the network off.
 * `daemon.demo`: all of it on a sample mailbox.
 * `daemon.errors`: every fault, and what to do about it.
 """

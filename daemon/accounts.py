@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connectors.base import REQUESTS_FOLDER, Connector, Role
-from daemon.errors import ConfigError, UsageError
+from daemon.errors import UsageError
 from daemon.secret import resolve
 
 if TYPE_CHECKING:
@@ -82,12 +82,17 @@ def open_archives(account: Account, folder: Path) -> list[Source]:
     return [Source(f"archive:{path}", _archive(path, folder)) for path in account.archives]
 
 
+def open_sources(account: Account, folder: Path) -> list[Source]:
+    """Return all sources of an account's sent mail, the mailbox first."""
+    mailbox = open_mailbox(account, folder)
+    return [*([mailbox] if mailbox else []), *open_archives(account, folder)]
+
+
 @contextmanager
 def opened(account: Account, folder: Path) -> Iterator[list[Source]]:
     """Open all sources of an account's sent mail, the mailbox first, and close them at the end."""
     with ExitStack() as stack:
-        mailbox = open_mailbox(account, folder)
-        sources = ([mailbox] if mailbox else []) + open_archives(account, folder)
+        sources = open_sources(account, folder)
         for source in sources:
             stack.enter_context(source.connector)
         yield sources
@@ -96,15 +101,13 @@ def opened(account: Account, folder: Path) -> Iterator[list[Source]]:
 def _server(account: Account, imap: Imap) -> Source:
     from connectors.imap import ImapConnector, ImapSettings
 
-    if imap.oauth:
-        fault = "this version of Panza logs in by password alone; use an app password"
-        raise ConfigError(None, [f"account {account.name}: imap.oauth: {fault}"])
     user = imap.user or account.address
     folders = account.folders
     settings = ImapSettings(
         host=imap.host,
         user=user,
         password=lambda: resolve(imap.secret, user),
+        oauth=imap.oauth is not None,
         port=imap.port,
         security=imap.security,
         folders={

@@ -191,6 +191,13 @@ def _add_light(commands: Any) -> None:  # noqa: ANN401
     )
     _add(
         commands,
+        "run",
+        _LIGHT,
+        "run the daemon in the foreground: sync, requests and training, until it is stopped",
+        "panza --config panza.yaml run",
+    )
+    _add(
+        commands,
         "status",
         _LIGHT,
         "show what Panza knows and did: mails, adapters, requests, the last runs",
