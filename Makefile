@@ -34,7 +34,8 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 bench: .venv/dev.stamp
-	@for file in tests/bench/*.py; do \
+	@sh tests/servers/install.sh bench
+	@export PYTHONPATH=tests/servers; for file in tests/bench/*.py; do \
 	  [ -e "$$file" ] || { echo "there are no benches"; exit 0; }; \
 	  echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \
 	done
@@ -63,13 +64,6 @@ clean:
 	$(INSTALL) -e ".[dev]"
 	@touch $@
 
-# A real IMAP server and certificates; the tests that need them are skipped where they are not.
+# Real servers and what tests look with; the tests that need what is not there are skipped.
 servers:
-	@if [ -x /usr/sbin/dovecot ] && command -v openssl >/dev/null; then exit 0; fi; \
-	wanted="apt-get install --no-install-recommends dovecot-imapd openssl"; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  export DEBIAN_FRONTEND=noninteractive; \
-	  $$wanted -y </dev/null || { apt-get update && $$wanted -y </dev/null; } && exit 0; \
-	fi; \
-	echo "Dovecot or openssl is missing: the tests that need them are skipped. To run them all:"; \
-	echo "  $$wanted"
+	@sh tests/servers/install.sh

@@ -145,7 +145,7 @@ class Cyrus(MailServer):
 
 def unpacked() -> list[Path]:
     """Return where Cyrus has been unpacked, the newest version last."""
-    return sorted(path.parents[4] for path in _UNPACKED.glob("*/usr/lib/cyrus/bin/master"))
+    return sorted(path.parents[4] for path in _UNPACKED.glob("cyrus-*/usr/lib/cyrus/bin/master"))
 
 
 def missing() -> str:
