@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from connectors.base import CursorInvalidError, ReadOnlyError, RefusedError, Role
 from daemon import compose, delivery, notes
 from daemon.brief import Brief
+from daemon.config import Requests
 from daemon.errors import CONFIGURATION, TRY_LATER, DaemonError, advice
 from daemon.intake import Asked
 from daemon.journal import Journal, Kind, State
@@ -44,6 +45,7 @@ _LASTING_REFUSALS = {
     "NOPERM": "The server gives Panza no right to write into the folder Drafts.",
     "TRYCREATE": "There is no folder Drafts, and it could not be made.",
 }
+_DEFAULTS = Requests()
 _UNFLAGGABLE = frozenset({"NOPERM", "READ-ONLY"})
 _DOUBT = (
     "The connection broke while the draft was on its way to Drafts, and what arrived there at that "
@@ -91,6 +93,7 @@ def process(
     writer: Writer,
     clock: Callable[[], datetime],
     *,
+    settings: Requests = _DEFAULTS,
     proceed: Callable[[], bool] = lambda: True,
 ) -> Counts:
     """Look at the requests folder once, and bring every request as far as it will go.
@@ -104,6 +107,7 @@ def process(
         store: Her mails and the journal, open for writing.
         writer: Writes the drafts.
         clock: Tells the time, aware.
+        settings: Whose word counts.
         proceed: Asked before each request; false ends the look.
 
     Raises:
@@ -111,7 +115,7 @@ def process(
             is not available now.
         DaemonError: The writer cannot work at all now; so does `TrainerError`.
     """
-    return _Desk(account, connector, store, writer, clock).work(proceed)
+    return _Desk(account, connector, store, writer, clock, settings=settings).work(proceed)
 
 
 class _Desk:
@@ -122,8 +126,15 @@ class _Desk:
         store: Store,
         writer: Writer,
         clock: Callable[[], datetime],
+        *,
+        settings: Requests,
     ) -> None:
-        self.owner = Owner(account.full_name, (account.address, *account.aliases))
+        self.owner = Owner(
+            account.full_name,
+            (account.address, *account.aliases),
+            trust=settings.trust,
+            folder=account.folders.requests,
+        )
         self.connector = connector
         self.store = store
         self.writer = writer
