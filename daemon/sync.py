@@ -40,7 +40,7 @@ FORWARD_ONLY = "forward only"
 EMPTY = "empty"
 TO_HERSELF = "to yourself"
 
-_BATCH = 100
+_BATCH = 200
 _OWNER = "owner"
 
 
