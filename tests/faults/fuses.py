@@ -1,7 +1,8 @@
 """A process that dies at a chosen moment, without a process: wrappers that raise `Crash`.
 
-A moment is before or after a call of the connector, a message that it yields, a statement or a
-commit of the database. The code under test is not changed; it is handed the wrappers.
+A moment is before or after a call of the connector, a message that it yields, a statement of the
+database that changes something, or a commit. The code under test is not changed: it is handed the
+wrappers.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class FusedConnector(WatchedConnector):
 
 
 class FusedDatabase:
-    """A database whose user may die before and after every statement and commit."""
+    """A database whose user may die before and after every change and commit."""
 
     def __init__(self, inner: Any, fuse: Fuse) -> None:  # noqa: ANN401 - stands in for a Database
         self.inner = inner
@@ -130,10 +131,12 @@ class FusedDatabase:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self.inner, name)
 
-    def rows(self, *arguments: Any) -> Any:  # noqa: ANN401
+    def rows(self, sql: str, *parameters: Any) -> Any:  # noqa: ANN401
         """Pass on."""
+        if sql.startswith("SELECT"):
+            return self.inner.rows(sql, *parameters)
         self.fuse.burn()
-        result = self.inner.rows(*arguments)
+        result = self.inner.rows(sql, *parameters)
         self.fuse.burn()
         return result
 

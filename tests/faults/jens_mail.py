@@ -5,20 +5,22 @@
         numbers = mail.ask(500)      # 500 requests in the folder
         mail.work()                  # look again and again, as the daemon does, without its waits
         mail.assert_one_draft_each(numbers)
+
+Panza reaches the server by way of ``proxy``, Jen's own client always without.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from connectors.base import ConnectorError, UnreachableError
 from connectors.imap import ImapConnector, ImapSettings
-from connectors.raw import canonical, message_id
+from connectors.raw import message_id
 from daemon import compose
 from daemon.brief import Draft
 from daemon.config import Account
@@ -31,12 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from faultproxy import Server
     from imapclient import IMAPClient
 
     from connectors.base import Connector
     from daemon.brief import Brief
     from daemon.requests import Counts
-    from faultproxy import Server
 
 ADDRESS = "jen@example.org"
 DRAFTS, SENT, REQUESTS = "Drafts", "Sent", "Panza requests"
@@ -52,6 +54,16 @@ class StubWriter:
     def write(self, brief: Brief) -> Draft:
         """Return words that tell which request they are for."""
         return Draft(f"About {brief.instruction}", f"Hello,\n\n{brief.instruction}\n\nJen")
+
+
+@dataclass(frozen=True)
+class Login:
+    """An IMAP server and one of its users."""
+
+    host: str
+    port: int
+    user: str
+    password: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,6 @@ class JensMail:
         folder: Where Panza keeps its store.
         server: What Panza connects to: the server, or a proxy before it.
         timeout: Seconds that Panza waits for an answer.
-        folders: The folders' names where the server does not tell them.
 
     Attributes:
         time: What Panza takes for the time.
@@ -116,7 +127,7 @@ class JensMail:
     def __init__(
         self, client: IMAPClient, folder: Path, server: Server, *, timeout: float = 10
     ) -> None:
-        self.client, self.folder = client, folder
+        self.client, self.folder, self.server = client, folder, server
         self.time = START
         self.errors: Counter[str] = Counter()
         self.looks = 0
@@ -153,6 +164,12 @@ class JensMail:
             Kept(uid, data[b"BODY[]"], _flags(data[b"FLAGS"]))
             for uid, data in sorted(found.items())
         ]
+
+    def empty(self, name: str) -> None:
+        """Take everything out of a folder."""
+        self.client.select_folder(name)
+        self.client.add_flags(self.client.search() or [1], ["\\Deleted"], silent=True)
+        self.client.close_folder()
 
     def strangers(self) -> Counter[tuple[str, str, frozenset[str]]]:
         """Return a mark of each message that Panza has not written: folder, hash and flags.
@@ -191,9 +208,7 @@ class JensMail:
         if store is None:
             with self.store() as opened:
                 return self.look(connector, opened)
-        return process(
-            self.account, connector or self.connector, store, StubWriter(), self.clock
-        )
+        return process(self.account, connector or self.connector, store, StubWriter(), self.clock)
 
     def work(self, until: Callable[[Counts], bool] = lambda counts: not counts.waiting) -> Counts:
         """Look again and again, as the daemon does, until nothing waits.
@@ -222,9 +237,7 @@ class JensMail:
     def states(self) -> Counter[str]:
         """Count the requests by state."""
         with self.store() as store:
-            return Counter(
-                state for (state,) in store.database.rows("SELECT state FROM requests")
-            )
+            return Counter(state for (state,) in store.database.rows("SELECT state FROM requests"))
 
     # What has to hold
 

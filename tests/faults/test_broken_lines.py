@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from imapclient import IMAPClient
-
     from faultproxy import Server
+    from imapclient import IMAPClient
 
     Emptied = Callable[..., AbstractContextManager[IMAPClient]]
 
