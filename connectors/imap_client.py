@@ -33,6 +33,7 @@ class Client(IMAPClient):  # type: ignore[misc]
         timeout: Seconds that the server may keep silent within a command.
         breaker: Breaks the connection off.
         context: For TLS from the start; None for none.
+        preauth: See `Wire`.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Client(IMAPClient):  # type: ignore[misc]
         timeout: float,
         breaker: Breaker,
         context: ssl.SSLContext | None,
+        preauth: bool,
     ) -> None:
         self._wire_context = context
+        self._preauth = preauth
         self.breaker = breaker
         patience = SocketTimeout(min(_CONNECT_TIMEOUT, timeout), timeout)
         super().__init__(host, port=port, ssl=False, timeout=patience)
@@ -139,6 +142,7 @@ class Client(IMAPClient):  # type: ignore[misc]
             timeout=self._timeout.connect,
             breaker=self.breaker,
             context=self._wire_context,
+            preauth=self._preauth,
         )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BEARERS: Final = ("OAUTHBEARER", "XOAUTH2")
 """The standard (RFC 7628) before what Google made up earlier and Microsoft took over."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\r\n\0\1]")
 
 
 def log_in(client: Client, settings: ImapSettings, secret: str) -> None:

@@ -154,6 +154,7 @@ class Wire(imaplib.IMAP4):
         timeout: Seconds for the connecting, and for each silence until the greeting.
         breaker: Breaks it off.
         context: For TLS from the start; None for none.
+        preauth: The server may greet with PREAUTH: let us in unasked, and nobody knows as whom.
     """
 
     sock: socket.socket
@@ -166,9 +167,11 @@ class Wire(imaplib.IMAP4):
         timeout: float,
         breaker: Breaker,
         context: ssl.SSLContext | None,
+        preauth: bool,
     ) -> None:
         self._breaker = breaker
         self._context = context
+        self._preauth = preauth
         self._buffer = bytearray()
         self._received = 0
         try:
@@ -377,7 +380,14 @@ class Wire(imaplib.IMAP4):
             raise
 
     def _get_capabilities(self) -> None:
-        """Take the capabilities that the server told unasked, else ask."""
+        """Take the capabilities that the server told unasked, else ask.
+
+        Raises:
+            InsecureError: The server let us in before TLS or a login, and is not to.
+        """
+        if self.state == "AUTH" and not self._preauth:
+            reason = "the server greets with PREAUTH, as if we had logged in already"
+            raise InsecureError(self.host, self.port, reason)
         told = self.untagged_responses.pop("CAPABILITY", None)
         if told is None:
             super()._get_capabilities()  # type: ignore[misc]
