@@ -5,7 +5,8 @@ message that finds a fault in one of them can take no more than a few seconds an
 costs itself alone; `connectors.readers` is the other end.
 
 A job is one line of JSON, a list with the size in bytes and the time of arrival of each message,
-and then the bytes of all of them. The answer is one line of JSON for each: its mail, or null.
+and then the bytes of all of them. The answer is one line of JSON for each: its mail as a list, or a
+string that says why it cannot be read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from connectors.base import MessageError
 from connectors.mail import Address, Mail, parse
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ SECONDS: Final = 3.0
 MEMORY: Final = 256 * 2**20
 """The address space of the process, in bytes."""
 
+TOO_LONG: Final = "reading it takes too long"
+TOO_MUCH: Final = "reading it takes too much memory"
+FAULT: Final = "reading it meets a fault of Panza's"
+
 
 def serve(jobs: BinaryIO, answers: BinaryIO, *, seconds: float, memory: int) -> None:
     """Answer jobs until there are no more, or one needs more memory than there is."""
@@ -38,13 +44,16 @@ def serve(jobs: BinaryIO, answers: BinaryIO, *, seconds: float, memory: int) -> 
         wanted = json.loads(line)
         for raw, received in [(jobs.read(size), received) for size, received in wanted]:
             signal.setitimer(signal.ITIMER_PROF, seconds)
+            found: object
             try:
                 found = encoded(parse(raw, received=received and datetime.fromisoformat(received)))
             except MemoryError:
-                _answer(answers, None)
+                _answer(answers, TOO_MUCH)
                 return  # what is left of the heap is in pieces
-            except Exception:  # noqa: BLE001 - a fault of ours costs one message as well
-                found = None
+            except MessageError as error:
+                found = error.reason
+            except Exception as error:  # noqa: BLE001 - a fault of ours costs one message as well
+                found = f"{FAULT} ({type(error).__name__})"
             signal.setitimer(signal.ITIMER_PROF, 0)
             _answer(answers, found)
 

@@ -9,24 +9,33 @@ import subprocess
 import sys
 from collections import deque
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
-from connectors.base import ReaderError
-from connectors.reader import MEMORY, SECONDS, decoded
+from connectors.base import MessageError, ReaderError
+from connectors.mail import Mail, parse
+from connectors.reader import FAULT, MEMORY, SECONDS, TOO_LONG, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
     from connectors.base import Message
-    from connectors.mail import Mail
 
-    Read = tuple[Message, Mail | None]
+    Read = tuple[Message, Mail | MessageError]
 
 _BATCH_MESSAGES = 50
 _BATCH_BYTES = 2**20
 _MOST = 2  # more processes than these would only wait for the server and the disk
 _ENVIRONMENT = ("LD_LIBRARY_PATH",)  # all else could hold a password
+
+
+def read_here(messages: Iterable[Message]) -> Iterator[Read]:
+    """Do what `Readers.read` does within this process, under no limit of time and memory."""
+    for message in messages:
+        try:
+            yield message, parse(message.raw, received=message.received)
+        except MessageError as error:
+            yield message, error
 
 
 class Readers:
@@ -49,7 +58,7 @@ class Readers:
         self._idle: list[_Worker] = []
 
     def read(self, messages: Iterable[Message]) -> Iterator[Read]:
-        """Yield each message with what it says, in order; with None where it cannot be read.
+        """Yield each message with what it says, in order; with an error where it cannot be read.
 
         It cannot when it passes a limit of `connectors.mime`, of time or of memory. When
         ``messages`` raises, what it gave before is yielded first.
@@ -138,14 +147,14 @@ class _Worker:
         tries = 0
         while self._batch:
             if line := self._process.answer():
-                values = json.loads(line)
-                done.append((self._batch.popleft(), decoded(values) if values else None))
+                done.append((self._batch.popleft(), _told(json.loads(line))))
                 tries = 0
                 continue
             tries += 1
+            too_long = self._process.stop() == -signal.SIGPROF
             # What else than its time ended it may have come from outside: one more try.
-            if self._process.stop() == -signal.SIGPROF or tries > 1:
-                done.append((self._batch.popleft(), None))
+            if too_long or tries > 1:
+                done.append((self._batch.popleft(), MessageError(TOO_LONG if too_long else FAULT)))
                 tries = 0
             self._process = _Process(self._limits)
             self._process.send(self._batch)
@@ -154,6 +163,10 @@ class _Worker:
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         self._process.stop()
+
+
+def _told(answer: list[Any] | str) -> Mail | MessageError:
+    return MessageError(answer) if isinstance(answer, str) else decoded(answer)
 
 
 class _Process:

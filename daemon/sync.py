@@ -18,6 +18,7 @@ from connectors.base import (
     Role,
     check_uidvalidity,
 )
+from connectors.mail import Mail
 from connectors.readers import Readers
 from daemon.progress import silent
 from daemon.store import Place
@@ -25,8 +26,7 @@ from daemon.store import Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from connectors.base import FolderState, Message
-    from connectors.mail import Mail
+    from connectors.base import FolderState, Message, MessageError
     from daemon.accounts import Source
     from daemon.config import Account
     from daemon.progress import Progress
@@ -209,13 +209,14 @@ class _Sync:
 
 
 def _batches(
-    mails: Iterable[tuple[Message, Mail | None]],
+    mails: Iterable[tuple[Message, Mail | MessageError]],
 ) -> Iterator[list[tuple[int, Mail | None]]]:
     """Group what was read; what a connection gave before it broke is a batch as well."""
     batch: list[tuple[int, Mail | None]] = []
     try:
         for message, mail in mails:
-            batch.append((message.uid, mail))  # without its bytes, attachments and all
+            # Without its bytes, attachments and all.
+            batch.append((message.uid, mail if isinstance(mail, Mail) else None))
             if len(batch) == _BATCH:
                 yield batch
                 batch = []

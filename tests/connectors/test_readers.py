@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.base import LARGEST, Message, ReaderError, UnreachableError
-from connectors.mail import parse
-from connectors.readers import Readers
+from connectors.base import LARGEST, Message, MessageError, ReaderError, UnreachableError
+from connectors.mail import Mail, parse
+from connectors.reader import TOO_LONG, TOO_MUCH
+from connectors.readers import Readers, read_here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 NOON = datetime(2024, 5, 3, 12, tzinfo=UTC)
 
@@ -31,6 +32,11 @@ def message(number: int, text: str = "Hello.") -> Message:
         f"\r\n{text}\r\n\r\nOn 2 May 2024 at 10:00, Stew <stew@example.net> wrote:\r\n> Well?\r\n"
     )
     return Message(number, raw.encode(), received=NOON)
+
+
+def faults(found: Iterable[Mail | MessageError]) -> list[str]:
+    """Return why each cannot be read, "" where it can."""
+    return [one.reason if isinstance(one, MessageError) else "" for one in found]
 
 
 def children() -> set[int]:
@@ -52,7 +58,7 @@ def test_the_same_as_here(readers: Readers) -> None:
     found = list(readers.read(messages))
     assert [one for one, _ in found] == messages
     assert [mail for _, mail in found] == [parse(one.raw, received=NOON) for one in messages]
-    assert found[0][1] is not None
+    assert isinstance(found[0][1], Mail)
     assert found[0][1].date == NOON
 
 
@@ -95,8 +101,10 @@ def test_what_comes_before_a_fault_is_read(readers: Readers) -> None:
 def test_limits_cost_one_message(readers: Readers) -> None:
     """A message past a limit is none, and those beside it are read."""
     parts = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\n\r\nx\r\n" * 2000
-    found = dict(readers.read([message(1), Message(2, parts), message(3)]))
-    assert [mail is None for mail in found.values()] == [False, True, False]
+    messages = [message(1), Message(2, parts), message(3)]
+    found = [mail for _, mail in readers.read(messages)]
+    assert faults(found) == ["", "the message has more than 1000 parts", ""]
+    assert faults(mail for _, mail in read_here(messages)) == faults(found)
 
 
 def test_a_message_that_takes_too_long() -> None:
@@ -104,8 +112,8 @@ def test_a_message_that_takes_too_long() -> None:
     heavy = message(2, "One more line of many, and it is the same as all the others.\r\n" * 9000)
     started = time.monotonic()
     with Readers(1, seconds=0.05) as readers:
-        found = list(readers.read([message(1), heavy, message(3)]))
-    assert [mail is None for _, mail in found] == [False, True, False]
+        found = [mail for _, mail in readers.read([message(1), heavy, message(3)])]
+    assert faults(found) == ["", TOO_LONG, ""]
     assert time.monotonic() - started < 5
 
 
@@ -113,8 +121,8 @@ def test_a_message_that_takes_too_much_memory() -> None:
     """It is not read, and those beside it are."""
     attached = b"Content-Type: message/rfc822\r\n\r\n" + b"x" * (LARGEST - 100)
     with Readers(1, memory=60 * 2**20) as readers:
-        found = list(readers.read([message(1), Message(2, attached), message(3)]))
-    assert [mail is None for _, mail in found] == [False, True, False]
+        found = [mail for _, mail in readers.read([message(1), Message(2, attached), message(3)])]
+    assert faults(found) == ["", TOO_MUCH, ""]
 
 
 def test_a_process_that_is_killed(readers: Readers) -> None:
@@ -125,7 +133,8 @@ def test_a_process_that_is_killed(readers: Readers) -> None:
     for pid in children() - before:
         os.kill(pid, signal.SIGKILL)
     found.extend(reading)
-    assert [mail is None for _, mail in found] == [False] * 400
+    assert [message.uid for message, _ in found] == list(range(400))
+    assert not any(faults(mail for _, mail in found))
 
 
 def test_no_process_can_be_started(readers: Readers) -> None:
