@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from connectors.base import CursorInvalidError, ReadOnlyError, RefusedError, Role
+from connectors.readers import read_here
 from daemon import compose, delivery, notes
 from daemon.brief import Brief
 from daemon.config import Requests
@@ -22,10 +23,11 @@ from daemon.trust import Owner
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from connectors.base import Connector
+    from connectors.base import Connector, Message
+    from connectors.readers import Read
     from daemon.brief import Draft
     from daemon.config import Account
     from daemon.journal import Request
@@ -95,6 +97,7 @@ def process(
     *,
     settings: Requests = _DEFAULTS,
     proceed: Callable[[], bool] = lambda: True,
+    read: Callable[[Iterable[Message]], Iterator[Read]] = read_here,
 ) -> Counts:
     """Look at the requests folder once, and bring every request as far as it will go.
 
@@ -109,13 +112,16 @@ def process(
         clock: Tells the time, aware.
         settings: Whose word counts.
         proceed: Asked before each request; false ends the look.
+        read: Reads new requests first, as `connectors.readers.Readers.read` does: what takes too
+            long or too much there costs itself alone.
 
     Raises:
         ConnectorError: The mail cannot be reached, a folder is missing or refused, or the server
             is not available now.
         DaemonError: The writer cannot work at all now; so does `TrainerError`.
     """
-    return _Desk(account, connector, store, writer, clock, settings=settings).work(proceed)
+    desk = _Desk(account, connector, store, writer, clock, settings=settings, read=read)
+    return desk.work(proceed)
 
 
 class _Desk:
@@ -128,6 +134,7 @@ class _Desk:
         clock: Callable[[], datetime],
         *,
         settings: Requests,
+        read: Callable[[Iterable[Message]], Iterator[Read]],
     ) -> None:
         self.owner = Owner(
             account.full_name,
@@ -140,7 +147,7 @@ class _Desk:
         self.writer = writer
         self.clock = clock
         self.journal = Journal(store.database, clock)
-        self.scanner = Scanner(self.owner, connector, store, clock)
+        self.scanner = Scanner(self.owner, connector, store, clock, read=read)
         self.ended = {State.DONE: 0, State.PARKED: 0}
 
     def work(self, proceed: Callable[[], bool]) -> Counts:

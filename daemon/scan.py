@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from connectors import mime
 from connectors.base import Cursor, FolderMissingError, MessageError, Role
 from connectors.raw import canonical, message_id
+from connectors.readers import read_here
 from daemon.intake import Intake, UnclearError
 from daemon.journal import Journal, State
 from daemon.notes import no_draft
@@ -23,11 +24,12 @@ from daemon.sightings import Sightings
 from daemon.trust import Owner, Standing, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from connectors.base import Connector, Message
     from connectors.mime import Part
+    from connectors.readers import Read
     from daemon.sightings import Reading
     from daemon.store import Store
 
@@ -45,6 +47,8 @@ class Scanner:
         connector: Her mail.
         store: Her mails and the journal.
         clock: Tells the time, aware.
+        read: Reads messages, as `connectors.readers.Readers.read` does; a message that it cannot
+            read is not read further.
 
     Attributes:
         sightings: What was seen in the folder.
@@ -52,9 +56,16 @@ class Scanner:
     """
 
     def __init__(
-        self, owner: Owner, connector: Connector, store: Store, clock: Callable[[], datetime]
+        self,
+        owner: Owner,
+        connector: Connector,
+        store: Store,
+        clock: Callable[[], datetime],
+        *,
+        read: Callable[[Iterable[Message]], Iterator[Read]] = read_here,
     ) -> None:
         self.owner = owner
+        self.read = read
         self.connector = connector
         self.store = store
         self.clock = clock
@@ -156,6 +167,9 @@ class Scanner:
     def _understood(self, message: Message, part: Part, standing: Standing) -> tuple[str, str]:
         """Return what is asked, as JSON, or why that cannot be told."""
         try:
+            for _, found in self.read([message]):
+                if isinstance(found, MessageError):
+                    raise found
             asked = self._intake.understand(part, standing, message.received, self.clock())
         except UnclearError as error:
             return "", str(error)

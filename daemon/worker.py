@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from connectors.base import Role
+from connectors.readers import Readers
 from daemon import requests
 from daemon.backoff import Backoff
 from daemon.errors import CONFIGURATION, StoreError, advice
@@ -100,14 +101,16 @@ class Worker(threading.Thread):
                 self._pause(error, store)
 
     def _look(self, store: Store) -> Counts:
-        return requests.process(
-            self._account,
-            self._connector,
-            store,
-            self._writer,
-            store.clock,
-            proceed=lambda: not self._stopping.is_set(),
-        )
+        with Readers(1) as readers:
+            return requests.process(
+                self._account,
+                self._connector,
+                store,
+                self._writer,
+                store.clock,
+                proceed=lambda: not self._stopping.is_set(),
+                read=readers.read,
+            )
 
     def _pause(self, error: Exception, store: Store | None) -> None:
         """Say what went wrong, and wait before the next try."""
