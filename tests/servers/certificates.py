@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import subprocess
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,15 @@ class Leaf:
     certificate: Path
     key: Path
 
-    def context(self) -> ssl.SSLContext:
-        """Return a context for a server that shows this certificate."""
+    def context(self, *, old: bool = False) -> ssl.SSLContext:
+        """Return a context for a server that shows this certificate; an old one knows TLS 1.1."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
+        if old:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings(action="ignore"):  # they say that it is old
+                context.minimum_version = ssl.TLSVersion.TLSv1
+                context.maximum_version = ssl.TLSVersion.TLSv1_1
         return context
 
 
