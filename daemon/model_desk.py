@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import config as configuration
 from daemon import protocol
 from daemon.accounts import chosen
+from daemon.notify import notify
 from daemon.store import Store
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class Desk:
 
         with Store(config.folder(account), read_only=True) as store:
             writer = Writer(config, account, store, models=models)
+            # A unit that hides the GPU hides it without a word.
+            notify(f"STATUS=writes with {writer.adapter} on {writer.lm.device}")
             return protocol.draft_fields(writer.write(request.brief, stream))
 
 

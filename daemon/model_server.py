@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 30.0  # seconds for a request to arrive
+_PATIENCE = 30.0  # seconds for a request to arrive, and for the last line to be taken
 _STOPS_WITHIN = 3.0  # seconds, of which a training takes most
 _LOOKS = 0.5  # seconds between two looks whether a client that says no more is there still
 _LONGEST_IDLE = 600.0  # where panza.yaml cannot be read: its default
@@ -63,7 +63,7 @@ class _Server:
         self._thread = ThreadPoolExecutor(1, "models")
         self._long_job = asyncio.Lock()
         self._conversations: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
+        self._stop, self._used = asyncio.Event(), asyncio.Event()
         self._healthy = True
         self._worked = asyncio.get_running_loop().time()
 
@@ -76,7 +76,6 @@ class _Server:
         notify("READY=1")
         ends = [asyncio.create_task(one) for one in (self._stop.wait(), self._unused())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        # Who comes from now on waits in the socket for the next process.
         loop.remove_reader(self._listener)
         notify("STOPPING=1")
         for conversation in self._conversations:
@@ -91,8 +90,12 @@ class _Server:
         while True:
             rest = self._worked + self._longest_idle() - loop.time()
             if rest > 0:
-                await asyncio.sleep(rest)
+                self._used.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._used.wait(), rest)
             elif not self._conversations:
+                # Who comes from this moment on waits in the socket for the next process.
+                loop.remove_reader(self._listener)
                 return
             else:  # a long job goes on, for which the models here are of no use
                 self._worked = loop.time()
@@ -133,12 +136,11 @@ class _Server:
             _log.warning("a job failed: %s", type(error).__name__)
             _log.info("where:", exc_info=error)
             last = "error", asdict(advice(error))
-        self._worked = asyncio.get_running_loop().time()
         if last:
             answers.say(*last)
         writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), _PATIENCE)
 
     async def _answer(
         self, connection: socket.socket, reader: StreamReader, answers: _Answers
@@ -150,6 +152,8 @@ class _Server:
                 "Run both processes of Panza as one user.",
             )
         request = await _request(reader)
+        if request is None:
+            return None
         job = asyncio.create_task(self._do(request, answers))
         gone = asyncio.create_task(_hung_up(connection, reader))
         alive = asyncio.create_task(answers.keep_alive())
@@ -160,6 +164,8 @@ class _Server:
             for task in (job, gone, alive):
                 task.cancel()
             await asyncio.gather(job, gone, alive, return_exceptions=True)
+            self._worked = asyncio.get_running_loop().time()
+            self._used.set()
 
     async def _do(self, request: protocol.Request, answers: _Answers) -> tuple[str, Any]:
         answers.progress(protocol.WAITING, 0, None)
@@ -222,7 +228,7 @@ def _may_ask(connection: socket.socket) -> bool:
     return user in {0, os.geteuid()}
 
 
-async def _request(reader: StreamReader) -> protocol.Request:
+async def _request(reader: StreamReader) -> protocol.Request | None:
     try:
         line = await asyncio.wait_for(reader.readline(), _PATIENCE)
     except ValueError:
@@ -231,7 +237,7 @@ async def _request(reader: StreamReader) -> protocol.Request:
         ) from None
     except TimeoutError:
         raise protocol.ProtocolError("no request came") from None
-    return protocol.request(line)
+    return protocol.request(line) if line else None
 
 
 async def _hung_up(connection: socket.socket, reader: StreamReader) -> None:

@@ -10,9 +10,8 @@ import torch
 
 from daemon.errors import GpuLostError
 from daemon.material import load_base
-from daemon.training import adapters_folder
 from trainer import embedding
-from trainer.rosa import load_rosa_model
+from trainer.adapters import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,13 +61,16 @@ class Models:
             trainer.errors.ModelMissingError: The base model is not on this machine.
             trainer.errors.AdapterError: The adapter is missing, damaged or made for another model.
         """
-        registry = adapters_folder(config, account)
+        registry = Registry(config.folder(account) / "adapters")
         chosen = (registry.current() or BASE) if adapter == "current" else adapter
         wanted = None if chosen == BASE else registry.folder / chosen
         lm = self._base(config, wanted)
         if wanted and wanted != self._merged:
             weights = registry.weights(chosen, base_hash=lm.hash)
             self._lm = None  # what fails half way leaves no base model
+            # PEFT takes longer to import than all else, and embedding has no use for it.
+            from trainer.rosa import load_rosa_model
+
             load_rosa_model(lm.model, weights).merge()
             self._lm, self._merged = lm, wanted
         return lm, chosen

@@ -202,7 +202,7 @@ def tiny() -> LanguageModel:
     return _tiny_model()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_tiny() -> Callable[..., LanguageModel]:
     """The function that makes tiny models, for tests that need several."""
     return _tiny_model

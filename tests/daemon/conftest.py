@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_mail() -> Callable[..., Mail]:
     """Return a maker of mails as the parser gives them; each number is another mail."""
 
