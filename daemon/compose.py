@@ -1,4 +1,4 @@
-"""The bytes of a draft, and of the note that stands beside a request (RFC 5322, RFC 2045).
+"""The bytes of a draft, of the note beside a request, and of what is mailed back (RFC 5322, 2045).
 
 The same input gives the same bytes: a draft is composed once, stored, and recognised by them.
 Whatever comes from mail that others wrote, subjects, names and Message-IDs, is brought to one
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from email.header import Header
 from email.utils import format_datetime, quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from connectors import headers
 from connectors.mail import Address
@@ -28,7 +28,7 @@ MAX_SUBJECT = 250  # characters
 MAX_QUOTED = 100_000  # characters of the mail that is answered
 
 _ID_DIGITS = 40  # hex digits of a key in a Message-ID: 160 bits
-_OUR_ID = re.compile(rf"panza\.(note\.)?[0-9a-f]{{{_ID_DIGITS}}}@.*")
+_OUR_ID = re.compile(rf"panza\.((?:note|notice|reply)\.)?[0-9a-f]{{{_ID_DIGITS}}}@.*")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
@@ -76,12 +76,13 @@ class Note:
     """What the owner is told about a request.
 
     Attributes:
-        key: The note's own key, see `note_key`.
+        key: The note's own key, see `note_key`; the request's for a reply.
         date: For the Date field, aware.
         owner: Whom it is to and, since her own machine wrote it, from.
         about: The request's Message-ID, "" if it has none.
         title: Its subject.
         text: What it says, LF line ends.
+        kind: A note beside the request, or a reply that carries the result.
     """
 
     key: str
@@ -90,6 +91,7 @@ class Note:
     about: str
     title: str
     text: str
+    kind: Literal["note", "reply"] = "note"
 
 
 def draft(letter: Letter) -> bytes:
@@ -110,10 +112,24 @@ def draft(letter: Letter) -> bytes:
         ("User-Agent", "Panza"),
         ("X-Panza", "draft"),
     ]
-    text = letter.body.strip()
-    if letter.quoted.strip():
-        text += "\n\n" + "\n".join(filter(None, (letter.attribution, _quote(letter.quoted))))
-    return _message(fields, text)
+    return _message(fields, _text(letter))
+
+
+def result(letter: Letter, reason: str = "") -> str:
+    """Return a draft as text, to be mailed back: its recipients and subject on top, then its text.
+
+    Args:
+        letter: The draft.
+        reason: What the owner should know about it, "" for nothing.
+    """
+    top = [
+        ("To", ", ".join(map(_shown, letter.to))),
+        ("Cc", ", ".join(map(_shown, letter.cc))),
+        ("Subject", _one_line(letter.subject)),
+        ("Note", _one_line(reason)),
+    ]
+    lines = [f"{name}: {value}".rstrip() for name, value in top if value or name == "To"]
+    return "\n".join((*lines, "", _text(letter)))
 
 
 def note(content: Note) -> bytes:
@@ -128,14 +144,19 @@ def note(content: Note) -> bytes:
         ("From", _mailboxes([Address("Panza", owner.email)])),
         ("To", _mailboxes([owner])),
         ("Subject", _unstructured(content.title)),
-        ("Message-ID", f"<{_id(f'panza.note.{content.key[:_ID_DIGITS]}', owner.email)}>"),
+        ("Message-ID", f"<{_id(f'panza.{content.kind}.{content.key[:_ID_DIGITS]}', owner.email)}>"),
         ("In-Reply-To", _ids([content.about])),
         ("References", _ids([content.about])),
         ("Auto-Submitted", "auto-generated"),
         ("User-Agent", "Panza"),
-        ("X-Panza", "note"),
+        ("X-Panza", content.kind),
     ]
     return _message(fields, content.text.strip())
+
+
+def notice(of_note: bytes) -> bytes:
+    """Return a note as it is mailed: a message of its own, for some servers keep one of each ID."""
+    return of_note.replace(b"\r\nMessage-ID: <panza.note.", b"\r\nMessage-ID: <panza.notice.", 1)
 
 
 def note_key(key: str, text: str) -> str:
@@ -158,7 +179,7 @@ def ours(message: Part) -> bool:
 
 
 def is_note(name: str) -> bool:
-    """Tell whether a Message-ID without angle brackets is that of a note."""
+    """Tell whether a Message-ID without angle brackets is that of a note or of a reply."""
     match = _OUR_ID.fullmatch(name)
     return match is not None and match[1] is not None
 
@@ -192,6 +213,18 @@ def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
     clean = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
     body = f"{clean}\n".replace("\n", "\r\n").encode()
     return header + binascii.b2a_qp(body, istext=True)
+
+
+def _text(letter: Letter) -> str:
+    text = letter.body.strip()
+    if letter.quoted.strip():
+        text += "\n\n" + "\n".join(filter(None, (letter.attribution, _quote(letter.quoted))))
+    return text
+
+
+def _shown(address: Address) -> str:
+    name = _one_line(address.name)
+    return f"{name} <{address.email}>" if name and name != address.email else address.email
 
 
 def _id(left: str, sender: str) -> str:

@@ -238,6 +238,21 @@ class Journal:
             if note:
                 self._put(key, Kind.NOTE, note)
 
+    def mailed(self, key: str) -> None:
+        """Remember that the draft was mailed instead of going into Drafts: it is never appended."""
+        with self._database.transaction():
+            self._move(key, State.GENERATED, "'appended'")
+            self._database.execute("DELETE FROM outbox WHERE key = ? AND kind = 'draft'", (key,))
+
+    def explain(self, key: str, reason: str, note: bytes = b"") -> None:
+        """Add to what its owner should know about a request, and a note that says so."""
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE requests SET reason = trim(reason || ' ' || ?) WHERE key = ?", (reason, key)
+            )
+            if note:
+                self._put(key, Kind.NOTE, note)
+
     def marked(self, key: str) -> None:
         """Remember that the request bears its flag."""
         self._move(key, State.APPENDED, "'marked'")

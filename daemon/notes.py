@@ -1,4 +1,4 @@
-"""What Panza tells the owner about a request, as a short note beside it."""
+"""What Panza tells the owner about a request: a short note beside it, or the result by mail."""
 
 from __future__ import annotations
 
@@ -43,6 +43,34 @@ def open_recipients(owner: Owner, key: str, about: str, reason: str, date: datet
     """Return the note that says why a draft lacks a recipient; arguments as for `no_draft`."""
     text = f"Your draft is in Drafts. Please complete its recipients.\n\n{reason}"
     return _note(owner, key, about, ("Panza: your draft lacks a recipient", text), date)
+
+
+def not_mailed(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
+    """Return the note that says why a draft was not mailed back; arguments as for `no_draft`."""
+    text = f"Your draft is in Drafts, because it could not be mailed to you.\n\n{reason}"
+    return _note(owner, key, about, ("Panza: your draft is in Drafts", text), date)
+
+
+def reply(owner: Owner, letter: compose.Letter, about: str, reason: str) -> bytes:
+    """Return a draft as a reply to its request, which is mailed to the owner.
+
+    Args:
+        owner: Whom it is for.
+        letter: The draft.
+        about: The request's Message-ID, "" if it has none.
+        reason: What she should know about the draft, "" for nothing.
+    """
+    return compose.note(
+        compose.Note(
+            key=letter.key,
+            date=letter.date,
+            owner=Address(owner.name, owner.addresses[0]),
+            about=about,
+            title=letter.subject,
+            text=compose.result(letter, reason),
+            kind="reply",
+        )
+    )
 
 
 def _note(owner: Owner, key: str, about: str, words: tuple[str, str], date: datetime) -> bytes:

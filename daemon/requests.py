@@ -18,6 +18,8 @@ from daemon.config import Requests
 from daemon.errors import CONFIGURATION, TRY_LATER, DaemonError, advice
 from daemon.intake import Asked
 from daemon.journal import Journal, Kind, State
+from daemon.post import Kind as PostKind
+from daemon.post import Outcome, Post
 from daemon.scan import Scanner
 from daemon.trust import Owner
 from trainer.errors import TrainerError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from daemon.brief import Draft
     from daemon.config import Account
     from daemon.journal import Request
+    from daemon.post import Mailer, Mailing
     from daemon.store import Store
 
 MAX_WRITES = 3
@@ -73,11 +76,14 @@ class Counts:
 
     Attributes:
         new: Requests that were not known before.
-        drafted: Requests whose draft is in Drafts since this look.
+        drafted: Requests whose draft is in Drafts, or was mailed instead, since this look.
         parked: Requests that were given up in this look, each with a reason.
         waiting: Requests that something is left to do for.
         refused: Messages in the folder that do not count.
         swept: Superfluous copies that were removed.
+        mailed: Messages that were mailed to the owner.
+        unmailed: Messages that are still to be mailed to her.
+        trouble: Why, "" for no reason.
     """
 
     new: int = 0
@@ -86,6 +92,9 @@ class Counts:
     waiting: int = 0
     refused: int = 0
     swept: int = 0
+    mailed: int = 0
+    unmailed: int = 0
+    trouble: str = ""
 
 
 def process(
@@ -96,6 +105,7 @@ def process(
     clock: Callable[[], datetime],
     *,
     settings: Requests = _DEFAULTS,
+    mailer: Mailer | None = None,
     proceed: Callable[[], bool] = lambda: True,
     read: Callable[[Iterable[Message]], Iterator[Read]] = read_here,
 ) -> Counts:
@@ -110,7 +120,8 @@ def process(
         store: Her mails and the journal, open for writing.
         writer: Writes the drafts.
         clock: Tells the time, aware.
-        settings: Whose word counts.
+        settings: Whose word counts, and where results go.
+        mailer: Mails results to the owner, where the settings want that; it never holds up drafts.
         proceed: Asked before each request; false ends the look.
         read: Reads new requests first, as `connectors.readers.Readers.read` does: what takes too
             long or too much there costs itself alone.
@@ -120,7 +131,8 @@ def process(
             is not available now.
         DaemonError: The writer cannot work at all now; so does `TrainerError`.
     """
-    desk = _Desk(account, connector, store, writer, clock, settings=settings, read=read)
+    post = Post(store.database, clock, account.address, mailer, settings.deliver)
+    desk = _Desk(account, connector, store, writer, clock, settings=settings, post=post, read=read)
     return desk.work(proceed)
 
 
@@ -134,6 +146,7 @@ class _Desk:
         clock: Callable[[], datetime],
         *,
         settings: Requests,
+        post: Post,
         read: Callable[[Iterable[Message]], Iterator[Read]],
     ) -> None:
         self.owner = Owner(
@@ -146,13 +159,16 @@ class _Desk:
         self.store = store
         self.writer = writer
         self.clock = clock
+        self.post = post
         self.journal = Journal(store.database, clock)
         self.scanner = Scanner(self.owner, connector, store, clock, read=read)
         self.ended = {State.DONE: 0, State.PARKED: 0}
+        self.mailed = 0
 
     def work(self, proceed: Callable[[], bool]) -> Counts:
         self.connector.ensure(Role.REQUESTS)
         self.connector.ensure(Role.DRAFTS)
+        self.post.tidy()
         self._resume()
         swept = delivery.sweep(self.connector, self.journal)
         new = self.scanner.scan()
@@ -160,6 +176,7 @@ class _Desk:
             if not proceed():
                 break
             self._drive(key)
+        self._mail(proceed)
         return Counts(
             new=new,
             drafted=self.ended[State.DONE],
@@ -167,6 +184,9 @@ class _Desk:
             waiting=len(self.journal.unsettled()),
             refused=sum(self.scanner.sightings.refusals().values()),
             swept=swept,
+            mailed=self.mailed,
+            unmailed=self.post.waiting(),
+            trouble=self.post.trouble,
         )
 
     def _resume(self) -> None:
@@ -240,14 +260,18 @@ class _Desk:
             quoted=asked.quoted,
             attribution=asked.attribution,
         )
-        reason, note = " ".join(asked.reasons), b""
-        if reason:
-            note = notes.open_recipients(
-                self.owner, request.key, request.message_id, reason, self.clock()
-            )
-        self.journal.generated(request.key, compose.draft(letter), reason, note)
+        reason, note, about = " ".join(asked.reasons), b"", request.message_id
+        if reason and not self.post.instead:
+            note = notes.open_recipients(self.owner, request.key, about, reason, self.clock())
+        with self.store.transaction():
+            self.journal.generated(request.key, compose.draft(letter), reason, note)
+            if self.post.active:
+                reply = notes.reply(self.owner, letter, about, reason)
+                self.post.put(request.key, PostKind.REPLY, reply)
 
     def _append(self, request: Request) -> None:
+        if self.post.holds(request.key):
+            return
         for parcel in self.journal.parcels(request.key, Kind.DRAFT):
             refusal = delivery.deliver(self.connector, self.journal, parcel)
             if refusal is None:
@@ -266,6 +290,9 @@ class _Desk:
         self.journal.done(request.key)
 
     def _report(self, request: Request) -> None:
+        for parcel in self.journal.parcels(request.key, Kind.NOTE):
+            if parcel.state is not State.APPENDED:
+                self.post.put(request.key, PostKind.NOTICE, compose.notice(parcel.raw))
         self._deliver_notes(request)
         if self._flag(request, "\\Flagged"):
             self.journal.settled(request.key)
@@ -308,6 +335,51 @@ class _Desk:
             return True
         self.journal.postpone(request.key, str(refusal))
         return False
+
+    def _mail(self, proceed: Callable[[], bool]) -> None:
+        """Mail what is due, behind all drafts; what does not go ends it for this look."""
+        for mailing in self.post.due():
+            request = self.journal.find(mailing.key)
+            if request is None or not proceed():
+                return
+            if mailing.kind is PostKind.NOTICE and request.state is not State.PARKED:
+                self.post.drop(mailing)  # it was taken up again
+                continue
+            outcome = self.post.send(mailing)
+            if outcome is Outcome.SENT:
+                self._sent(mailing, request)
+            elif outcome is Outcome.GIVEN_UP:
+                self._given_up(mailing, request)
+            else:
+                self.journal.postpone(request.key, self.post.trouble)
+            if not request.settled:
+                self._drive(request.key)
+            if outcome is not Outcome.SENT:
+                return
+
+    def _sent(self, mailing: Mailing, request: Request) -> None:
+        self.mailed += 1
+        with self.store.transaction():
+            self.post.sent(mailing)
+            self.journal.postpone(request.key, "")
+            if mailing.kind is PostKind.REPLY and self._mailed_instead(request):
+                self.journal.mailed(request.key)
+
+    def _given_up(self, mailing: Mailing, request: Request) -> None:
+        """Leave a message unsent; a draft that it was to replace goes into Drafts after all."""
+        with self.store.transaction():
+            self.post.drop(mailing)
+            if mailing.kind is PostKind.REPLY:
+                reason, note = f"It could not be mailed to you: {self.post.trouble}.", b""
+                if self._mailed_instead(request):
+                    told = f"{reason} {request.reason}".strip()
+                    note = notes.not_mailed(
+                        self.owner, request.key, request.message_id, told, self.clock()
+                    )
+                self.journal.explain(request.key, reason, note)
+
+    def _mailed_instead(self, request: Request) -> bool:
+        return self.post.instead and request.state is State.GENERATED
 
     def _park(self, request: Request, reason: str) -> None:
         note = notes.no_draft(self.owner, request.key, request.message_id, reason, self.clock())

@@ -5,7 +5,7 @@ A migration that was released is never changed; what comes later is another one 
 
 from __future__ import annotations
 
-from daemon import journal, troubles
+from daemon import journal, post, troubles
 
 _MAIL = """
 -- What is known of the whole store, for example for whose addresses it was read.
@@ -90,4 +90,4 @@ END;
 # A training tells the language itself, of the mails that it takes.
 _NO_LANGUAGE = "ALTER TABLE mails DROP COLUMN language;"
 
-MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA, journal.TROUBLE, _NO_LANGUAGE)
+MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA, journal.TROUBLE, _NO_LANGUAGE, post.SCHEMA)
