@@ -67,6 +67,9 @@ inside() {
     mount --bind "${python%/bin/*}" "$root/opt/python"
     ln -sf "/opt/python/bin/${python##*/}" "$root/opt/panza/bin/python"
     echo 'home = /opt/python/bin' > "$root/opt/panza/pyvenv.cfg"
+    # Its library, where it has one, would else be looked for where it was, and then in the system.
+    echo /opt/python/lib > "$root/etc/ld.so.conf.d/000-panza-test.conf"
+    ldconfig -r "$root"
   fi
 
   cd "$root"
@@ -76,7 +79,7 @@ inside() {
   rmdir /tmp/outside
   mount --make-rshared /
   exec env -i container=panza-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --unit=view.target --log-target=console --log-level=notice --show-status=no
+    /lib/systemd/systemd --unit=view.target --log-target=journal --show-status=no
 }
 export -f inside
 exec setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child \
