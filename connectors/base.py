@@ -57,7 +57,9 @@ class Message:
             ``\Recent``.
         received: When the folder got it (INTERNALDATE), aware, or None where not known.
         complete: False for a message above `LARGEST`: then ``raw`` is its first `BEGINNING` bytes,
-            headers and, in practice, the text, for mail clients put attachments behind it.
+            headers and, in practice, the text, for mail clients put attachments behind it. False
+            as well for a large message from Sent whose attachments were left on the server: then
+            ``raw`` says the same with empty ones, and is not what the folder holds byte by byte.
     """
 
     uid: int
@@ -227,9 +229,12 @@ class Connector(ABC):
         """
 
     @abstractmethod
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one.
 
+        With ``last`` none above that UID comes, and no more is read ahead than is needed for that.
         Messages are read as they are asked for, a bounded number of bytes ahead. One that the
         folder lists and will not give is skipped. Errors come from the iteration.
 

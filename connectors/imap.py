@@ -1,8 +1,7 @@
 r"""An account on an IMAP server (RFC 3501, RFC 9051), on imapclient.
 
-Messages are fetched by UID with ``BODY.PEEK[]``, so nothing becomes ``\Seen`` by being read, and
-in batches bounded in number and in bytes, so that large attachments do not pile up in memory. Of a
-message above `base.LARGEST` only the first `base.BEGINNING` bytes are fetched.
+How messages are read stands in `connectors.imap_reading`, how a connection is made in
+`connectors.imap_session`, which folder is which in `connectors.imap_folders`.
 """
 
 from __future__ import annotations
@@ -10,38 +9,36 @@ from __future__ import annotations
 import re
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from imapclient.exceptions import IMAPClientError
 
 from connectors import imap_folders
 from connectors.base import (
-    BEGINNING,
-    LARGEST,
     Connector,
     Cursor,
     FolderMissingError,
     FolderState,
-    Message,
     RefusedError,
     Role,
     UnreachableError,
     check_uidvalidity,
 )
 from connectors.imap_client import Client, shut_down
-from connectors.imap_errors import TEMPORARY, translated
+from connectors.imap_errors import translated
+from connectors.imap_reading import Answers, Reading
 from connectors.imap_session import ImapSettings, connect
 from connectors.imap_wire import Bell, Breaker
-from connectors.raw import canonical, message_id
+from connectors.raw import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from connectors.base import Message
 
 __all__ = ["ImapConnector", "ImapSettings"]
 
-_BATCH_MESSAGES = 100
-_BATCH_BYTES = 8 * 2**20
 _STALE = 60.0
 """Seconds of silence after which a connection is tried before it is relied on."""
 
@@ -49,9 +46,6 @@ _RENEWAL = 9 * 60.0
 """Seconds after which IDLE is begun anew: the RFC says 29 minutes, and servers hang up after 10."""
 
 _APPENDUID = re.compile(rb"\[APPENDUID \d+ (\d+)\]", re.IGNORECASE)
-_WHOLE = "FLAGS INTERNALDATE BODY.PEEK[]"
-_PART = f"FLAGS INTERNALDATE BODY.PEEK[]<0.{BEGINNING}>"
-_MESSAGE_ID = "BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
 
 _Data = dict[bytes, Any]
 
@@ -87,6 +81,8 @@ class ImapConnector(Connector):
         self._breaker = Breaker()
         self._client: Client | None = None
         self._used = 0.0
+        self._folders: list[imap_folders.Folder] = []
+        self._namespace: str | None = None
         self._names: dict[Role, str] = {}
         self._selected: tuple[str, bool] | None = None
         self._uidvalidity = 0
@@ -97,7 +93,8 @@ class ImapConnector(Connector):
         answer = self._told[role] = self._select(role, fresh=True)
         uidnext = answer.get(b"UIDNEXT")
         if uidnext is None:  # a server older than RFC 3501
-            uidnext = max((uid for uid, _ in self._sizes(role, 1, answer)), default=0) + 1
+            uids = self._reading(role, answer).sizes(1)
+            uidnext = max((uid for uid, _ in uids), default=0) + 1
         return FolderState(self._names[role], self._uidvalidity, uidnext, answer[b"EXISTS"])
 
     def ensure(self, role: Role) -> str:
@@ -106,10 +103,8 @@ class ImapConnector(Connector):
             return self._name(role)
         wanted = self._settings.folders.get(role)
         if role is Role.SENT or (role is Role.DRAFTS and wanted is not None):
-            return self._name(role)
-        with self._asking("CREATE") as client:
-            folders = client.folders()
-            name = imap_folders.new_name(role, wanted, folders, _prefix(client, folders))
+            raise self._missing(role)
+        name = imap_folders.new_name(role, wanted, self._folders, self._prefix())
         try:
             with self._asking("CREATE") as client:
                 client.create_folder(name)
@@ -122,7 +117,9 @@ class ImapConnector(Connector):
         self._names[role] = name
         return name
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one.
 
         A message that the server refuses to give is skipped, unless the refusal sounds temporary
@@ -131,28 +128,12 @@ class ImapConnector(Connector):
         answer = self._select(role, fresh=True)
         start = cursor or Cursor(self._uidvalidity)
         check_uidvalidity(role, start.uidvalidity, self._uidvalidity)
-        sizes = self._sizes(role, start.uid + 1, answer)
-        for batch in _batches(sizes):
-            large = batch[0][1] > LARGEST
-            uids = [uid for uid, _ in batch]
-            found = self._read(role, start.uidvalidity, uids, _PART if large else _WHOLE)
-            for uid in uids:
-                if message := _message(uid, found.pop(uid, {}), large=large):
-                    yield message
+        reading = self._reading(role, answer)
+        yield from reading.read(start.uid + 1, last)
 
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
         """Map each UID from ``first_uid`` on to its Message-ID, "" where it has none."""
-        answer = self._select(role, fresh=True)
-        uidvalidity = self._uidvalidity
-        uids = [uid for uid, _ in self._sizes(role, first_uid, answer)]
-        found: dict[int, str] = {}
-        for start in range(0, len(uids), _BATCH_MESSAGES):
-            batch = uids[start : start + _BATCH_MESSAGES]
-            answers = self._read(role, uidvalidity, batch, _MESSAGE_ID)
-            found |= {
-                uid: message_id(_body(answers[uid]) or b"") for uid in batch if uid in answers
-            }
-        return found
+        return self._reading(role, self._select(role, fresh=True)).message_ids(first_uid)
 
     def append(
         self, role: Role, raw: bytes, *, flags: Iterable[str] = (), date: datetime | None = None
@@ -168,8 +149,8 @@ class ImapConnector(Connector):
             with self._asking("APPEND") as client:
                 answer = client.append(name, canonical(raw), list(flags), date)
         except RefusedError as error:
-            if error.code == "TRYCREATE":  # somebody removed the folder; look anew next time
-                self._names.pop(role, None)
+            if error.code == "TRYCREATE":  # somebody removed the folder
+                self._forget(role)
             raise
         found = _APPENDUID.search(answer or b"")
         return int(found.group(1)) if found else None
@@ -249,6 +230,7 @@ class ImapConnector(Connector):
         self._client, self._selected = None, None
         self._breaker = Breaker()
         self._names.clear()
+        self._folders, self._namespace = [], None
 
     @contextmanager
     def _asking(self, command: str) -> Iterator[Client]:
@@ -290,16 +272,36 @@ class ImapConnector(Connector):
     def _name(self, role: Role) -> str:
         """Return the name of the role's folder on the server."""
         if role not in self._names:
-            wanted = self._settings.folders.get(role)
-            with self._asking("LIST") as client:
-                folders = client.folders()
-                prefix = _prefix(client, folders)
-            found = imap_folders.find(role, wanted, folders, prefix)
+            # What was listed for another role will do, unless this one's folder is not in it.
+            found = self._found(role) if self._folders else None
             if found is None:
-                names = [folder.name for folder in folders if folder.selectable]
-                raise FolderMissingError(role, wanted, names)
+                with self._asking("LIST") as client:
+                    self._folders = client.folders()
+                found = self._found(role)
+            if found is None:
+                raise self._missing(role)
             self._names[role] = found
         return self._names[role]
+
+    def _found(self, role: Role) -> str | None:
+        wanted = self._settings.folders.get(role)
+        found = imap_folders.find(role, wanted, self._folders, "")
+        if found is None and (wanted is not None or role is Role.REQUESTS):
+            found = imap_folders.find(role, wanted, self._folders, self._prefix())
+        return found
+
+    def _missing(self, role: Role) -> FolderMissingError:
+        names = [folder.name for folder in self._folders if folder.selectable]
+        return FolderMissingError(role, self._settings.folders.get(role), names)
+
+    def _prefix(self) -> str:
+        """Return the prefix of the personal namespace; it is asked for when a name needs it."""
+        if self._namespace is None:
+            with self._asking("NAMESPACE") as client:
+                self._namespace = client.prefix()
+        if self._namespace is None:
+            self._namespace = imap_folders.usual_prefix(self._folders)
+        return self._namespace
 
     def _select(self, role: Role, *, writable: bool = False, fresh: bool = False) -> _Data:
         """Select the role's folder; return the answer, {} where it is selected already.
@@ -315,103 +317,43 @@ class ImapConnector(Connector):
             with self._asking("SELECT") as client:
                 answer: _Data = client.select_folder(name, readonly=not writable)
         except RefusedError:
-            del self._names[role]
-            self._name(role)  # raises what is wanted here if the folder is gone
-            raise
+            if self._moved(role) == name:
+                raise
+            return self._select(role, writable=writable)
         if b"UIDVALIDITY" not in answer:
             raise RefusedError("SELECT", "UIDNOTSTICKY", "the folder has no lasting UIDs")
         self._selected, self._uidvalidity = (name, writable), answer[b"UIDVALIDITY"]
         return answer
 
-    def _sizes(self, role: Role, first: int, answer: _Data) -> list[tuple[int, int]]:
-        """Return UID and size of all messages from ``first`` on; the folder is selected."""
-        if answer[b"EXISTS"] == 0:
-            return []
-        if first >= answer.get(b"UIDNEXT", first + 1):
-            return []
-        found = self._ask(role, self._uidvalidity, f"{first}:*", "RFC822.SIZE")
-        # "n:*" names the last message also where its UID is below n (RFC 3501, 6.4.8).
-        return sorted(
-            (uid, data[b"RFC822.SIZE"])
-            for uid, data in found.items()
-            if uid >= first and b"RFC822.SIZE" in data
+    def _moved(self, role: Role) -> str:
+        """Return what the folder is called now; raise if there is none any more."""
+        self._forget(role)
+        return self._name(role)
+
+    def _forget(self, role: Role) -> None:
+        """Look for the folder anew next time."""
+        self._names.pop(role, None)
+        self._folders = []
+
+    def _reading(self, role: Role, answer: _Data) -> Reading:
+        """Return what reads the role's folder, selected with this answer."""
+        uidvalidity = self._uidvalidity
+
+        def ask(messages: str, items: str, *, by_uid: bool = True) -> Answers:
+            self._select(role)  # anew if other calls came in between
+            check_uidvalidity(role, uidvalidity, self._uidvalidity)
+            with self._asking("FETCH") as client:
+                return client.fetched(messages, items, by_uid=by_uid)
+
+        return Reading(
+            ask,
+            messages=answer[b"EXISTS"],
+            uidnext=answer.get(b"UIDNEXT"),
+            sparing=role is Role.SENT,  # of requests and drafts every byte counts
         )
-
-    def _ask(self, role: Role, uidvalidity: int, uids: str, items: str) -> dict[int, _Data]:
-        """UID FETCH in the role's folder, selected anew if other calls came in between."""
-        self._select(role)
-        check_uidvalidity(role, uidvalidity, self._uidvalidity)
-        with self._asking("FETCH") as client:
-            return client.uid_fetch(uids, items)
-
-    def _read(
-        self, role: Role, uidvalidity: int, uids: Sequence[int], items: str
-    ) -> dict[int, _Data]:
-        """Fetch one batch, message by message where the server refuses the whole."""
-        try:
-            # No other message lies between these UIDs, so a range says the same, shortly.
-            return self._ask(role, uidvalidity, f"{uids[0]}:{uids[-1]}", items)
-        except RefusedError as error:
-            if error.code in TEMPORARY:
-                raise
-            refusal = error
-        if len(uids) == 1:
-            return {}
-        found: dict[int, _Data] = {}
-        for uid in uids:
-            found |= self._read(role, uidvalidity, [uid], items)
-        if not found:
-            raise refusal
-        return found
 
 
 def _differ(one: _Data, other: _Data) -> bool:
     """Tell whether a folder changed between two answers to SELECT."""
     keys = (b"UIDVALIDITY", b"UIDNEXT", b"EXISTS")
     return any(one.get(key) != other.get(key) for key in keys)
-
-
-def _prefix(client: Client, folders: Sequence[imap_folders.Folder]) -> str:
-    told = client.prefix()
-    return imap_folders.usual_prefix(folders) if told is None else told
-
-
-def _batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Group messages by number and bytes; one above `LARGEST` stays alone."""
-    batch: list[tuple[int, int]] = []
-    total = 0
-    for uid, size in sizes:
-        full = len(batch) == _BATCH_MESSAGES or total + size > _BATCH_BYTES
-        if batch and full:
-            yield batch
-            batch, total = [], 0
-        batch.append((uid, size))
-        total += size
-    if batch:
-        yield batch
-
-
-def _message(uid: int, data: _Data, *, large: bool) -> Message | None:
-    raw = _body(data)
-    if raw is None:
-        return None
-    # A keyword of digits alone comes from imapclient as a number.
-    flags = frozenset(
-        flag.decode("ascii", "replace") if isinstance(flag, bytes) else str(flag)
-        for flag in data.get(b"FLAGS", ())
-    )
-    return Message(
-        uid,
-        raw,
-        flags - {"\\Recent"},
-        received.astimezone(UTC) if (received := data.get(b"INTERNALDATE")) else None,
-        complete=not large or len(raw) < BEGINNING,
-    )
-
-
-def _body(data: _Data) -> bytes | None:
-    """Return the one body section in an answer to FETCH, None where the server gave none."""
-    for item, value in data.items():
-        if item.startswith(b"BODY[") and isinstance(value, bytes):
-            return value
-    return None

@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from imapclient import IMAPClient, SocketTimeout
+from imapclient.datetime_util import parse_to_datetime
 from imapclient.exceptions import IMAPClientError
-from imapclient.response_parser import parse_fetch_response
+from imapclient.response_parser import parse_response
 
 from connectors.imap_folders import Folder
 from connectors.imap_wire import Breaker, Wire
@@ -16,6 +17,7 @@ from connectors.imap_wire import Breaker, Wire
 if TYPE_CHECKING:
     import socket
     import ssl
+    from datetime import datetime
 
 # imapclient logs user names, and imaplib whole messages, at levels below this one.
 logging.getLogger("imapclient").setLevel(logging.WARNING)
@@ -93,14 +95,29 @@ class Client(IMAPClient):  # type: ignore[misc]
             self._imap.state = "AUTH"
         return kind, str(data[-1] or b"", "utf-8", "replace")
 
-    def uid_fetch(self, uids: str, items: str) -> dict[int, dict[bytes, Any]]:
-        """Return what UID FETCH gives, by UID; dates aware.
+    def fetched(
+        self, messages: str, items: str, *, by_uid: bool = True
+    ) -> dict[int, dict[bytes, Any]]:
+        """Return what FETCH gives, by UID; dates aware.
 
-        imapclient's own ``fetch`` takes no ranges, for it turns each of its arguments into an int.
+        imapclient's own ``fetch`` takes no ranges, for it turns each of its arguments into an int,
+        and takes the number of a message whose flags are told unasked for a UID.
         """
-        kind, data = self._imap.uid("FETCH", uids, f"({items})")
+        command = (messages, f"({items})")
+        kind, data = self._imap.uid("FETCH", *command) if by_uid else self._imap.fetch(*command)
         self._checkok("fetch", kind, data)
-        return dict(parse_fetch_response(data, normalise_times=False, uid_is_key=True))
+        found: dict[int, dict[bytes, Any]] = {}
+        try:
+            rows = iter(parse_response(data)) if data != [None] else iter(())
+        except RecursionError:
+            raise IMAPClientError("the answer is nested too deeply") from None
+        for _, row in zip(rows, rows, strict=True):
+            pairs = {_word(key): value for key, value in zip(row[::2], row[1::2], strict=True)}
+            uid = pairs.get(b"UID")
+            if isinstance(uid, int):
+                pairs[b"INTERNALDATE"] = _moment(pairs.get(b"INTERNALDATE"))
+                found.setdefault(uid, {}).update(pairs)
+        return found
 
     def watch(self, seconds: float, exists: int, bell: socket.socket) -> bool:
         """Listen, in IDLE where the server has it; see `Wire.watch`."""
@@ -149,6 +166,23 @@ class Client(IMAPClient):  # type: ignore[misc]
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _word(key: object) -> bytes:
+    if not isinstance(key, bytes):
+        raise ValueError(f"an answer has a {type(key).__name__} for a name")  # noqa: TRY004 - no IMAP
+    return key.upper()
+
+
+def _moment(told: object) -> datetime | None:
+    """Return an INTERNALDATE, None for none and for what is no date."""
+    if not isinstance(told, bytes):
+        return None
+    try:
+        found: datetime | None = parse_to_datetime(told, normalise=False)
+    except ValueError:
+        return None
+    return found
 
 
 def shut_down(client: Client) -> None:

@@ -95,13 +95,17 @@ class MaildirConnector(Connector):
                     (path / "maildirfolder").touch(mode=0o600)
         return name
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one."""
         uids, files = self._listed(role)
         start = cursor or Cursor(uids.uidvalidity)
         check_uidvalidity(role, start.uidvalidity, uids.uidvalidity)
         folder = self._folder(role)
         for uid, key in uids.above(start.uid):
+            if last is not None and uid > last:
+                return
             if message := read(folder, key, files[key], uid):
                 yield message
 

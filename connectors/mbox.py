@@ -101,7 +101,9 @@ class MboxConnector(Connector):
             raise ReadOnlyError(str(self._path))
         return self._path.name
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages behind the cursor in the order of the file; all without one.
 
         "Received" is the date of the ``From `` line, in UTC where it names no zone.
@@ -116,6 +118,8 @@ class MboxConnector(Connector):
                 if first is None or first[0] != start.uid - 1:
                     raise CursorInvalidError(role, start.uidvalidity, found)
             for begin, end in spans:
+                if last is not None and begin >= last:
+                    return
                 yield _message(file, begin, end)
 
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:

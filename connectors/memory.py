@@ -125,7 +125,9 @@ class MemoryConnector(Connector):
                 self._mail.make(role)
         return _NAMES[role]
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one."""
         folder = self._folder(role)
         start = cursor or Cursor(folder.uidvalidity)
@@ -134,7 +136,7 @@ class MemoryConnector(Connector):
         for uid in uids:
             check_uidvalidity(role, start.uidvalidity, folder.uidvalidity)
             message = folder.messages.get(uid)
-            if uid <= start.uid or message is None:
+            if uid <= start.uid or (last is not None and uid > last) or message is None:
                 continue
             self._raise_fault("fetch")
             raw, complete = readable(message.raw)

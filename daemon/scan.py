@@ -204,8 +204,7 @@ class _Sent:
         for uid, found in self.message_ids[first].items():
             if found == wanted:
                 cursor = Cursor(folder.uidvalidity, uid - 1)
-                message = next(iter(self.connector.fetch(Role.SENT, cursor)), None)
-                if message and message.uid == uid:
+                for message in self.connector.fetch(Role.SENT, cursor, last=uid):
                     yield message.raw
 
 

@@ -302,9 +302,11 @@ class Interrupted(MemoryConnector):
 
     left: int | None = None
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Yield messages until the interruption."""
-        for message in super().fetch(role, cursor):
+        for message in super().fetch(role, cursor, last=last):
             if self.left == 0:
                 self.left = None
                 raise KeyboardInterrupt

@@ -40,7 +40,7 @@ class Fuse:
         self.passed = 0
         self.changes = 0
 
-    def burn(self) -> None:
+    def burn(self, _name: str = "") -> None:
         """Let one moment pass."""
         self.passed += 1
         if self.moment is not None and self.passed > self.moment:
@@ -52,59 +52,65 @@ class WatchedConnector(Connector):
 
     Args:
         inner: Does the work.
-        moment: Called at each; may raise.
+        moment: Called at each, for example with "before append" or "after state"; may raise.
         changed: Called when something was changed.
     """
 
     def __init__(
         self,
         inner: Connector,
-        moment: Callable[[], None],
+        moment: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.inner, self.moment, self.changed = inner, moment, changed
 
-    def _call(self, work: Callable[[], Result], *, change: bool = False) -> Result:
-        self.moment()
+    def _call(self, name: str, work: Callable[[], Result], *, change: bool = False) -> Result:
+        self.moment(f"before {name}")
         result = work()
         if change:
             self.changed()
-        self.moment()
+        self.moment(f"after {name}")
         return result
 
     def state(self, role: Role) -> FolderState:
         """Pass on."""
-        return self._call(lambda: self.inner.state(role))
+        return self._call("state", lambda: self.inner.state(role))
 
     def ensure(self, role: Role) -> str:
         """Pass on."""
-        return self._call(lambda: self.inner.ensure(role))
+        return self._call("ensure", lambda: self.inner.ensure(role))
 
-    def fetch(self, role: Role, cursor: Cursor | None = None) -> Iterator[Message]:
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
         """Pass on."""
-        for message in self.inner.fetch(role, cursor):
-            self.moment()
+        for message in self.inner.fetch(role, cursor, last=last):
+            self.moment("after fetch")
             yield message
 
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
         """Pass on."""
-        return self._call(lambda: self.inner.message_ids(role, first_uid))
+        return self._call("message_ids", lambda: self.inner.message_ids(role, first_uid))
 
     def append(self, role: Role, raw: bytes, **options: Any) -> int | None:  # noqa: ANN401
         """Pass on."""
-        return self._call(lambda: self.inner.append(role, raw, **options), change=True)
+        return self._call("append", lambda: self.inner.append(role, raw, **options), change=True)
 
     def add_flags(
         self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
     ) -> None:
         """Pass on."""
         self._call(
-            lambda: self.inner.add_flags(role, uid, flags, uidvalidity=uidvalidity), change=True
+            "add_flags",
+            lambda: self.inner.add_flags(role, uid, flags, uidvalidity=uidvalidity),
+            change=True,
         )
 
     def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
         """Pass on."""
-        self._call(lambda: self.inner.remove(role, uid, uidvalidity=uidvalidity), change=True)
+        self._call(
+            "remove", lambda: self.inner.remove(role, uid, uidvalidity=uidvalidity), change=True
+        )
 
     def close(self) -> None:
         """Pass on."""
