@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from connectors import body, headers, mime, paragraphs, quotes, signatures
 from connectors.base import MessageError
@@ -45,6 +45,9 @@ class Mail:
             paragraphs unwrapped; greeting and closing kept.
         answered: The text that was quoted or forwarded, unquoted, "" if none.
         automatic: Written by a machine or for a list (Auto-Submitted, Precedence, List-Id, …).
+        quoting: Where the quoted text stands: most of the writer's own words are above it (it is
+            ``below``) or not; "none" where nothing is quoted.
+        heading: The line that announces the quoted text, "" if none does.
     """
 
     message_id: str
@@ -59,6 +62,8 @@ class Mail:
     text: str
     answered: str
     automatic: bool
+    quoting: Literal["none", "below", "above"] = "none"
+    heading: str = ""
 
     def is_from(self, addresses: Iterable[str]) -> bool:
         """Tell whether the sender is one of these addresses, whatever the case of the letters."""
@@ -81,7 +86,7 @@ def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
         MessageError: The message passes a limit of size, header, parts or depth (`mime`).
     """
     message = mime.read(raw)
-    text, answered = _words(message)
+    text, answered, split = _words(message)
     sent = headers.date(message.get("date"))
     sender = _mailboxes(message, "from")[:1]
     references = headers.message_ids(b" ".join(message.all("references")))
@@ -100,11 +105,13 @@ def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
         text=text,
         answered=answered,
         automatic=headers.automatic(message),
+        quoting=_quoting(split),
+        heading="" if "\n" in split.heading else split.heading,
     )
 
 
-def _words(message: Part) -> tuple[str, str]:
-    """Return the writer's own words, and the text that was answered or forwarded."""
+def _words(message: Part) -> tuple[str, str, quotes.Split]:
+    """Return the writer's own words, the text that was answered or forwarded, and how they lie."""
     read = body.read(message)
     clean = paragraphs.unwrap if read.wrapped else paragraphs.tidy
     split = quotes.split(read.text)
@@ -112,7 +119,14 @@ def _words(message: Part) -> tuple[str, str]:
     answered = clean(split.answered)
     if not answered:
         answered = next((_own_words(original) for original in body.attached(message)), "")
-    return "\n\n".join(run for run in own if run), answered
+    return "\n\n".join(run for run in own if run), answered, split
+
+
+def _quoting(split: quotes.Split) -> Literal["none", "below", "above"]:
+    if not split.answered:
+        return "none"
+    own = sum(len(run.strip()) for run in split.own)
+    return "below" if 2 * len(split.lead.strip()) >= own else "above"
 
 
 def _own_words(raw: bytes) -> str:

@@ -10,7 +10,7 @@ words may stand above, below and between.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import quotequail
 
@@ -44,11 +44,13 @@ class Split:
         own: The writer's own words in order, one string for each run between quotes.
         answered: What was quoted or forwarded, one level of ``>`` removed, "" if nothing was.
         heading: The line or the header lines that announced it, on one line each, "" if none.
+        lead: The writer's own words above all that was quoted.
     """
 
     own: tuple[str, ...]
     answered: str
     heading: str
+    lead: str = field(default="", compare=False)
 
 
 def split(text: str) -> Split:
@@ -83,6 +85,7 @@ class _Splitter:
         self.own: list[list[str]] = [[]]
         self.answered: list[str] = []
         self.heading = ""
+        self.lead = ""
         self.candidates = 0
         self.quoted = [bool(_QUOTED.match(line)) for line in lines]
         self.after = self._next_with_text()
@@ -92,7 +95,8 @@ class _Splitter:
         while number < len(self.lines):
             number = self._step(number)
         own = ("\n".join(run).strip("\n") for run in self.own)
-        return Split(tuple(run for run in own if run.strip()), self._unquoted(), self.heading)
+        runs = tuple(run for run in own if run.strip())
+        return Split(runs, self._unquoted(), self.heading, self.lead)
 
     def _next_with_text(self) -> list[int]:
         """For each line, the number of the next one that is not blank."""
@@ -127,6 +131,8 @@ class _Splitter:
         return bool(_MBOX_FROM.match(self.lines[number])) and not any(near)
 
     def _others(self, lines: list[str]) -> None:
+        if not self.answered:
+            self.lead = "\n".join(line for run in self.own for line in run).strip("\n")
         self.answered += lines
         if self.own[-1]:
             self.own.append([])

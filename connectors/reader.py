@@ -73,13 +73,15 @@ def encoded(mail: Mail) -> list[Any]:
         mail.text,
         mail.answered,
         mail.automatic,
+        mail.quoting,
+        mail.heading,
     ]
 
 
 def decoded(values: list[Any]) -> Mail:
     """Return the mail that `encoded` was given."""
     message_id, content_hash, sender, to, cc, date, subject, *rest = values
-    in_reply_to, references, text, answered, automatic = rest
+    in_reply_to, references, text, answered, automatic, quoting, heading = rest
     return Mail(
         message_id=message_id,
         content_hash=content_hash,
@@ -93,6 +95,8 @@ def decoded(values: list[Any]) -> Mail:
         text=text,
         answered=answered,
         automatic=automatic,
+        quoting=quoting,
+        heading=heading,
     )
 
 

@@ -90,4 +90,17 @@ END;
 # A training tells the language itself, of the mails that it takes.
 _NO_LANGUAGE = "ALTER TABLE mails DROP COLUMN language;"
 
-MIGRATIONS = (_MAIL + journal.SCHEMA, troubles.SCHEMA, journal.TROUBLE, _NO_LANGUAGE, post.SCHEMA)
+# How the owner quotes what she answers; '' for mails that were read before this was kept.
+_QUOTING = """
+ALTER TABLE mails ADD COLUMN quoting TEXT NOT NULL DEFAULT '';
+ALTER TABLE mails ADD COLUMN heading TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS = (
+    _MAIL + journal.SCHEMA,
+    troubles.SCHEMA,
+    journal.TROUBLE,
+    _NO_LANGUAGE,
+    post.SCHEMA,
+    _QUOTING,
+)

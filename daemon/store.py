@@ -182,6 +182,18 @@ class Store:
         )
         return _mail(row) if row and message_id else None
 
+    def quoting(self, newest: int) -> list[tuple[str, str]]:
+        """Tell of the newest so many answers where they quote, and the line above what they quote.
+
+        Both are as in `connectors.mail.Mail`. Answers that were read before this was kept are left
+        out.
+        """
+        return self.database.rows(
+            "SELECT quoting, heading FROM mails WHERE in_reply_to <> '' AND quoting <> '' "
+            "ORDER BY date DESC, key LIMIT ?",
+            (newest,),
+        )
+
     def correspondents(self) -> list[Address]:
         """Return whom the owner wrote to, by each name she knows them by, the latest first."""
         rows = self.database.rows("SELECT recipients, copies FROM mails ORDER BY date DESC, key")
@@ -321,7 +333,8 @@ class Store:
 
     def _insert(self, mail: Mail) -> None:
         self.database.execute(
-            f"INSERT INTO mails ({_MAIL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO mails ({_MAIL_COLUMNS}, quoting, heading) "  # noqa: S608
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 mail.content_hash,
                 mail.message_id,
@@ -334,6 +347,8 @@ class Store:
                 mail.answered,
                 mail.in_reply_to,
                 json.dumps(mail.references),
+                mail.quoting,
+                mail.heading,
             ),
         )
 

@@ -68,6 +68,8 @@ def test_all_attributes() -> None:
         "Tuesday, so you can have them by the end of the week.\n\nBest regards,\nJen",
         answered="When can I have\nthe bowls?",
         automatic=False,
+        quoting="below",
+        heading="On Sun, Apr 2, 2023 at 9:00 AM Bob Ross <bob@example.org> wrote:",
     )
 
 
