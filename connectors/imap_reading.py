@@ -63,7 +63,7 @@ class Reading:
 
     def sizes(self, first: int, last: int | None = None) -> list[tuple[int, int]]:
         """Return UID and size of all messages from ``first`` on, up to ``last``."""
-        if self._nothing(first):
+        if self._nothing(first) or (last is not None and last < first):
             return []
         # "n:*" names the last message also where its UID is below n (RFC 3501, 6.4.8).
         found = _sizes(self._ask(f"{first}:{last or '*'}", "RFC822.SIZE"), first)
