@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from connectors.base import Connector
+    from connectors.smtp import SmtpConnector
     from daemon.config import Account, Config
 
 _DISTRIBUTION = "panza-mail-daemon"
@@ -99,6 +100,8 @@ def _account(config: Config, account: Account) -> Iterator[Check]:
                 yield check
                 if not check.ok and role is Role.SENT:
                     break  # the others would only say the same
+        if mailer := accounts.open_smtp(account):
+            yield _tried(f"{account.name}: smtp", lambda: _mailer(mailer))
         for archive in accounts.open_archives(account, folder):
             stack.enter_context(archive.connector)
             name = f"{account.name}: {archive.name}"
@@ -132,6 +135,11 @@ def _folder(connector: Connector, account: Account, role: Role) -> str:
         if role is Role.SENT or (role is Role.DRAFTS and account.folders.drafts):
             raise
         return "there is none yet: Panza makes it when it needs it"
+
+
+def _mailer(mailer: SmtpConnector) -> str:
+    mailer.check()
+    return "takes mail to you"
 
 
 def _messages(connector: Connector, role: Role = Role.SENT) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from daemon.progress import Progress
     from daemon.runs import Run
 
+_SHOWN = 10  # requests that wait, in the status
+
 
 def account_of(options: Namespace) -> tuple[Config, Account, Path]:
     """Return the configuration, the account that is meant, and the folder of its data.
@@ -207,9 +209,12 @@ def _queue(store: Store) -> dict[str, Any]:
 
     journal = Journal(store.database, store.clock)
     parked = [one for one in journal.newest() if one.state is State.PARKED]
+    waiting = journal.unsettled()
+    held_up = [one for key in waiting[:_SHOWN] if (one := journal.find(key)) and one.trouble]
     return {
         "states": journal.counts(),
-        "waiting": len(journal.unsettled()),
+        "waiting": len(waiting),
+        "held_up": [{"since": one.created, "reason": one.trouble} for one in held_up],
         "refused": Sightings(store.database, store.clock).refusals(),
         "failures": [{"since": one.changed, "reason": one.reason} for one in parked],
     }
@@ -241,6 +246,7 @@ def _status_text(data: dict[str, Any]) -> str:
         if states := ", ".join(f"{count} {state}" for state, count in requests["states"].items()):
             lines.append(f"{requests['account']}: requests: {states}")
         lines += [f"  refused: {count}, {why}" for why, count in requests["refused"].items()]
+        lines += [f"  waits: {one['reason']}" for one in requests["held_up"]]
         lines += [f"  failed: {failure['reason']}" for failure in requests["failures"]]
     for job in data["jobs"]:
         ended = f"ended {job['ended']:%H:%M:%S}" if job["ended"] else "runs, or was killed"

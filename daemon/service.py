@@ -223,7 +223,8 @@ class Service:
                 mailbox.connector,
                 open_store,
                 self._link.writer(account.name),
-                poll=self.config.requests.poll.total_seconds(),
+                settings=self.config.requests,
+                mailer=accounts.open_smtp(account),
             )
             self._workers.append(worker)
         sources = accounts.open_sources(account, folder)

@@ -31,7 +31,7 @@ class Trouble:
     """One thing that is wrong.
 
     Attributes:
-        job: What it keeps from being done: ``requests``, ``sync`` or ``train``.
+        job: What it keeps from being done: ``requests``, ``mail``, ``sync``, ``train`` or ``tidy``.
         since: When it was first met.
         message: What it is.
         next_step: What the owner can do about it, "" for nothing.

@@ -12,20 +12,22 @@ from connectors.base import Role
 from connectors.readers import Readers
 from daemon import requests
 from daemon.backoff import Backoff
-from daemon.errors import CONFIGURATION, StoreError, advice
+from daemon.errors import CONFIGURATION, TRY_LATER, Advice, StoreError, advice
 from daemon.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectors.base import Connector
-    from daemon.config import Account
+    from connectors.smtp import SmtpConnector
+    from daemon.config import Account, Requests
     from daemon.requests import Counts, Writer
     from daemon.store import Store
 
 _log = logging.getLogger(__name__)
 
 JOB = "requests"
+MAIL = "mail"
 _FIRST_WAIT = 5.0  # seconds
 _LONGEST_WAIT = 600.0
 _PATIENCE = 300.0  # after a login that was refused: hasty tries lock accounts
@@ -42,7 +44,8 @@ class Worker(threading.Thread):
         connector: Her mail; this thread's own, closed at its end.
         open_store: Opens her store for writing, for this thread.
         writer: Writes the drafts.
-        poll: Seconds between two looks, at most.
+        settings: How the folder is watched.
+        mailer: Mails results to her, where the settings want that.
         backoff: The waits after faults; five seconds to ten minutes by default.
     """
 
@@ -53,7 +56,8 @@ class Worker(threading.Thread):
         open_store: Callable[[], Store],
         writer: Writer,
         *,
-        poll: float,
+        settings: Requests,
+        mailer: SmtpConnector | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         super().__init__(name=f"requests of {account.name}", daemon=True)
@@ -61,7 +65,8 @@ class Worker(threading.Thread):
         self._connector = connector
         self._open_store = open_store
         self._writer = writer
-        self._poll = poll
+        self._settings = settings
+        self._mailer = mailer
         self._backoff = backoff or Backoff(_FIRST_WAIT, _LONGEST_WAIT)
         self._stopping = threading.Event()
 
@@ -69,6 +74,8 @@ class Worker(threading.Thread):
         """Make the thread end soon, whatever it is waiting for; call `join` afterwards."""
         self._stopping.set()
         self._connector.abort()
+        if self._mailer:
+            self._mailer.abort()
 
     def nudge(self) -> None:
         """Make it look at once."""
@@ -95,8 +102,8 @@ class Worker(threading.Thread):
                 counts = self._look(store)
                 _report(self._account.name, counts)
                 self._backoff.reset()
-                Troubles(store.database, store.clock).over(JOB)
-                self._connector.wait(Role.REQUESTS, self._poll)
+                self._settle(counts, Troubles(store.database, store.clock))
+                self._connector.wait(Role.REQUESTS, self._settings.poll.total_seconds())
             except Exception as error:  # noqa: BLE001 - no fault may end the watch
                 self._pause(error, store)
 
@@ -108,9 +115,20 @@ class Worker(threading.Thread):
                 store,
                 self._writer,
                 store.clock,
+                settings=self._settings,
+                mailer=self._mailer,
                 proceed=lambda: not self._stopping.is_set(),
                 read=readers.read,
             )
+
+    def _settle(self, counts: Counts, troubles: Troubles) -> None:
+        """Forget the faults that are over; mail that waits holds up nothing else."""
+        troubles.over(JOB)
+        if counts.trouble:
+            step = "Check smtp in panza.yaml; it is tried again by itself."
+            troubles.met(MAIL, Advice(counts.trouble, step, TRY_LATER), None)
+        elif not counts.unmailed:
+            troubles.over(MAIL)
 
     def _pause(self, error: Exception, store: Store | None) -> None:
         """Say what went wrong, and wait before the next try."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from connectors.base import FolderMissingError, Role, UnreachableError
 from connectors.memory import MemoryConnector
 from daemon.backoff import Backoff
 from daemon.brief import Brief, Draft
-from daemon.config import Account
+from daemon.config import Account, Requests
 from daemon.errors import ModelUnavailableError, StoreError
 from daemon.store import Store
 from daemon.troubles import Trouble, Troubles
@@ -80,7 +81,7 @@ def make_worker(
             mailbox,
             lambda: Store(tmp_path / "data"),
             writer,
-            poll=poll,
+            settings=Requests(poll=timedelta(seconds=poll)),
             backoff=Backoff(0.2, 0.4, random.Random(1)),
         )
         made.append(worker)
