@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -30,10 +31,15 @@ _START = 20.0  # seconds; a tenth of one is usual
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port on loopback that nobody listens on now.
+
+    It is none of those that the kernel gives to clients, of which one could have it by the time a
+    server is started again.
+    """
+    while True:
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class MailServer(ABC):
         self._users = {self.user: self.password, **(users or {})}
         self._owner = Owner.current()
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
         """Write configuration, certificate and users."""
@@ -155,7 +162,7 @@ class MailServer(ABC):
     def start(self) -> None:
         """Start it and wait for its greeting; raise RuntimeError with its log if there is none."""
         process = self._owner.popen(self._command(), self.base / "output", self._environment())
-        self._process = process
+        self._process, self._guard = process, _guard(process.pid, self.base)
         deadline = time.monotonic() + _START
         while time.monotonic() < deadline and process.poll() is None:
             with (
@@ -172,13 +179,22 @@ class MailServer(ABC):
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(10)
+            self._ended()
 
     def stop(self) -> None:
         """Stop it as an administrator would, which can take seconds."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._ended()
+
+    def _ended(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
+        for process in (self._guard, self._process):
+            if process is not None:
+                with process:  # closes its pipes
+                    process.wait(20)
+        self._process = self._guard = None
 
     def log(self) -> str:
         """Return what it has said."""
@@ -204,6 +220,18 @@ class MailServer(ABC):
     def give_away(self, path: Path) -> None:
         """Make a file or a tree belong to the server's user."""
         self._owner.give(path)
+
+
+def _guard(group: int, base: Path) -> subprocess.Popen[bytes]:
+    """Start what kills a group and removes its folder once this process has ended in any way."""
+    script = 'read -r _; kill -KILL -- "-$1"; rm -rf "$2"'
+    return subprocess.Popen(  # noqa: S603
+        ["/bin/sh", "-c", script, "guard", str(group), str(base)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def children(parent: int, name: str) -> list[int]:
