@@ -39,7 +39,7 @@ async def run(
     """
     given = [str(file)] if file else []
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon.model_job", str(os.getpid()), *given),
+        *(sys.executable, "-P", "-m", "daemon.model_job", str(os.getpid()), *given),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=protocol.MAX_LINE,

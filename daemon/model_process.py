@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from daemon import protocol
 from daemon.backoff import Backoff
+from daemon.errors import FAILED
 from daemon.kernel import ending
 from daemon.model_link import ModelLink
 
@@ -141,13 +142,17 @@ class ModelProcess:
         with self._lock:
             if self._closing:
                 return 0
-            self._process = subprocess.Popen(  # noqa: S603 - our own command, an argument each
-                ["/bin/sh", "-c", _SHELL, "sh", *self._command],
-                stdin=self._listener.fileno(),
-                stdout=_STANDARD_ERROR,
-                env=self._environment,
-                process_group=0,  # Ctrl-C at a terminal is for the mail process, which ends this
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own command, word by word
+                    ["/bin/sh", "-c", _SHELL, "sh", *self._command],
+                    stdin=self._listener.fileno(),
+                    stdout=_STANDARD_ERROR,
+                    env=self._environment,
+                    process_group=0,  # Ctrl-C is for the mail process, which then ends this one
+                )
+            except OSError as error:  # no memory, for example
+                _log.warning("the model process: %s", error.strerror)
+                return FAILED
         return self._process.wait()
 
     def _turn_away(self, reason: str, seconds: float) -> None:
@@ -174,7 +179,8 @@ def environment(config: Config) -> dict[str, str]:
 
 def _command(file: Path | None) -> list[str]:
     named = ["--config", str(file)] if file else []
-    return [sys.executable, "-m", "daemon", *named, "model"]
+    # -P: whatever lies in the folder that the service was started in is not Panza.
+    return [sys.executable, "-P", "-m", "daemon", *named, "model"]
 
 
 def _short_folder() -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from daemon import kernel
 from daemon.errors import GpuLostError
 from daemon.material import load_base
 from trainer import embedding
@@ -93,6 +94,7 @@ class Models:
     def _drop(self) -> None:
         self._lm = self._loaded = self._merged = None
         gc.collect()  # modules and their hooks refer to one another
+        kernel.give_back_memory()
 
 
 @contextlib.contextmanager
