@@ -306,9 +306,20 @@ class ImapConnector(Connector):
     def _select(self, role: Role, *, writable: bool = False, fresh: bool = False) -> _Data:
         """Select the role's folder; return the answer, {} where it is selected already.
 
-        Without ``writable`` it is opened by EXAMINE, which leaves no trace.
+        Without ``writable`` it is opened by EXAMINE, which leaves no trace. A connection that the
+        server has closed meanwhile without a word is replaced, for nothing is lost by that: Cyrus
+        closes it when somebody deletes the selected folder.
         """
-        self._connected()  # before the question what is selected: a new connection has nothing
+        standing = self._client
+        client = self._connected()
+        try:
+            return self._opened(role, writable=writable, fresh=fresh)
+        except UnreachableError:
+            if client is not standing or not client.hung_up:
+                raise
+        return self._opened(role, writable=writable, fresh=fresh)
+
+    def _opened(self, role: Role, *, writable: bool, fresh: bool) -> _Data:
         name = self._name(role)
         if self._selected == (name, writable) and not (fresh or writable):
             return {}
@@ -319,7 +330,7 @@ class ImapConnector(Connector):
         except RefusedError:
             if self._moved(role) == name:
                 raise
-            return self._select(role, writable=writable)
+            return self._opened(role, writable=writable, fresh=fresh)
         if b"UIDVALIDITY" not in answer:
             raise RefusedError("SELECT", "UIDNOTSTICKY", "the folder has no lasting UIDs")
         self._selected, self._uidvalidity = (name, writable), answer[b"UIDVALIDITY"]

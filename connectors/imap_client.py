@@ -60,6 +60,12 @@ class Client(IMAPClient):  # type: ignore[misc]
         """Whether the server asks for no login, any more or at all (PREAUTH)."""
         return str(self._imap.state) != "NONAUTH"
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection without a word."""
+        wire: Wire = self._imap
+        return wire.hung_up
+
     def hurry(self) -> None:
         """Give the server only a moment for what is left to say."""
         self.socket().settimeout(min(self._timeout.read, _GOODBYE))

@@ -155,6 +155,9 @@ class Wire(imaplib.IMAP4):
         breaker: Breaks it off.
         context: For TLS from the start; None for none.
         preauth: The server may greet with PREAUTH: let us in unasked, and nobody knows as whom.
+
+    Attributes:
+        hung_up: The server has closed the connection without a word.
     """
 
     sock: socket.socket
@@ -174,6 +177,7 @@ class Wire(imaplib.IMAP4):
         self._preauth = preauth
         self._buffer = bytearray()
         self._received = 0
+        self.hung_up = False
         try:
             super().__init__(host, port, timeout)
         except imaplib.IMAP4.error:
@@ -218,8 +222,8 @@ class Wire(imaplib.IMAP4):
         self._received = 0
         try:
             self.sock.sendall(data)
-        except OSError:
-            self._breaker.check()
+        except OSError as error:
+            self._lost(error)
             raise
 
     def shutdown(self) -> None:
@@ -350,16 +354,21 @@ class Wire(imaplib.IMAP4):
     def _receive(self) -> None:
         try:
             data = self.sock.recv(_CHUNK)
-        except OSError:
-            self._breaker.check()
+        except OSError as error:
+            self._lost(error)
             raise
         if not data:
-            self._breaker.check()
+            self._lost(ConnectionResetError())
             raise self.abort(self._bye() or "the server closed the connection")
         self._received += len(data)
         if self._received > _ANSWER:
             raise self.abort("the server does not stop talking")
         self._buffer += data
+
+    def _lost(self, error: OSError) -> None:
+        """Note what an error says of the connection; raise if it was broken off."""
+        self._breaker.check()
+        self.hung_up = isinstance(error, ConnectionError | ssl.SSLEOFError) and not self._bye()
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._buffer[:size])

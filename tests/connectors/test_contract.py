@@ -637,3 +637,13 @@ class TestDovecot(ConnectorContract):
         """Return an empty place."""
         with emptied(dovecot, "Sent") as client, closing(ImapPlace(dovecot, client)) as place:
             yield place
+
+
+class TestCyrus(ConnectorContract):
+    """The IMAP connector against Cyrus."""
+
+    @pytest.fixture
+    def place(self, cyrus: Server, emptied: Emptied) -> Iterator[Place]:
+        """Return an empty place."""
+        with emptied(cyrus, "Sent") as client, closing(ImapPlace(cyrus, client)) as place:
+            yield place
