@@ -11,7 +11,7 @@ from daemon.errors import UnfitError
 from daemon.units import FILES, MAIL, MARK, MODEL, SOCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PATIENCE = 180.0  # seconds; systemd itself gives a service 90 to start
@@ -103,6 +103,15 @@ class Manager:
             return 0
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
+    def gives_namespaces(self) -> bool:
+        """Tell whether a user's manager can give a service namespaces; found out by trying it."""
+        settings = ("--property=PrivateUsers=yes", "--property=PrivateTmp=yes")
+        try:
+            _run(["systemd-run", "--user", "--quiet", "--wait", *settings, "/bin/true"])
+        except UnfitError:
+            return False
+        return True
+
     def start(self, *, changed: bool) -> None:
         """Enable and start Panza, and again where its units are others now.
 
@@ -130,22 +139,26 @@ class Manager:
         Raises:
             UnfitError: It is not there, or it failed.
         """
-        try:
-            done = subprocess.run(  # noqa: S603 - fixed words
-                [*self._words, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_PATIENCE,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UnfitError(f"systemctl: {_reason(error)}", _REMEDY) from None
-        if done.returncode:
-            said = done.stderr.strip() or f"ended with {done.returncode}"
-            raise UnfitError(f"{' '.join((*self._words, *words))}: {said}", _REMEDY)
-        return done.stdout
+        return _run([*self._words, *words])
+
+
+def _run(words: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnfitError(f"{words[0]}: {_reason(error)}", _REMEDY) from None
+    if done.returncode:
+        said = done.stderr.strip() or f"ended with {done.returncode}"
+        raise UnfitError(f"{' '.join(words)}: {said}", _REMEDY)
+    return done.stdout
 
 
 _REMEDY = (

@@ -40,6 +40,7 @@ def _install(options: Namespace) -> Outcome:
         config=config,
         user=options.user,
         systemd=manager.version(),
+        namespaces=options.user and not options.prefix and manager.gives_namespaces(),
         root=options.prefix or Path("/"),
     )
     if not options.user:
@@ -147,6 +148,11 @@ def _notes(installation: Installation) -> Iterator[str]:
     for name, path in units.missing_credentials(installation).items():
         yield f"The credential {name} is not stored yet: {_how_to_store(name, path, user=user)}"
     if user:
+        if not installation.namespaces:
+            yield (
+                "The model process gets no namespaces of its own here: only its filter of system "
+                "calls keeps it from the network."
+            )
         owner = pwd.getpwuid(os.getuid()).pw_name
         if installation.root == Path("/") and not Path("/var/lib/systemd/linger", owner).exists():
             yield f"It runs while you are logged in; for always: loginctl enable-linger {owner}"

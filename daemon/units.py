@@ -23,7 +23,8 @@ MAIL, SOCKET, MODEL = UNITS = ("panza.service", "panza-model.socket", "panza-mod
 CREDENTIALS = f"{MAIL}.d/credentials.conf"
 BACKOFF = f"{MAIL}.d/backoff.conf"
 GPU = f"{MODEL}.d/gpu.conf"
-FILES = (*UNITS, CREDENTIALS, BACKOFF, GPU)
+NAMESPACES = f"{MODEL}.d/namespaces.conf"
+FILES = (*UNITS, CREDENTIALS, BACKOFF, GPU, NAMESPACES)
 """Every file that an installation can have, below the manager's folder for units."""
 
 MARK = "# Written by `panza service install`.\n"
@@ -47,6 +48,7 @@ class Installation:
         config: What stands in it.
         user: For a user manager, instead of the system's.
         systemd: The version of systemd.
+        namespaces: Whether a user manager can give a service namespaces of its own.
         root: Below which credentials and devices are looked for; elsewhere only for an image.
     """
 
@@ -55,6 +57,7 @@ class Installation:
     config: Config
     user: bool
     systemd: int
+    namespaces: bool = False
     root: Path = Path("/")
 
 
@@ -67,6 +70,11 @@ def rendered(installation: Installation) -> dict[str, str]:
         made[BACKOFF] = _shipped("optional/backoff.conf")
     if _wants_gpu(installation):
         made[GPU] = _shipped("optional/gpu.conf")
+    if installation.user and installation.namespaces:
+        config = installation.config
+        writable = f"{_word(config.data)} {_word(config.cache)}"
+        text = _shipped("optional/namespaces.conf")
+        made[NAMESPACES] = text.replace(_SHIPPED_WRITABLE, writable)
     return {name: MARK + text for name, text in made.items()}
 
 
@@ -98,9 +106,6 @@ def _unit(name: str, installation: Installation) -> str:
     for config in configs:
         # After a command's name a dollar would stand for a variable.
         text = text.replace(f"--config {config}", f"--config {_argument(installation.config_file)}")
-    if installation.user:
-        config = installation.config
-        text = text.replace(_SHIPPED_WRITABLE, f"{_word(config.data)} {_word(config.cache)}")
     return text
 
 

@@ -54,7 +54,7 @@ def service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Service:
 def test_units_are_written_and_written_again(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same again changes nothing; another configuration changes what depends on it."""
+    """The same again changes nothing; a password that is stored changes what depends on it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", "/config")
     folder = tmp_path / "config/systemd/user"
     code, out, err = service("install", "--user", "--json")
@@ -64,9 +64,12 @@ def test_units_are_written_and_written_again(
     said = json.loads(out)
     assert (said["written"], said["removed"], said["started"]) == ([], [], False)
     assert len(said["unchanged"]) == len(units.UNITS)
-    (tmp_path / "etc/panza/panza.yaml").write_text(CONFIG.replace("/var/lib/panza", "/srv/panza"))
+    store = tmp_path / "home/.config/credstore"
+    store.mkdir(parents=True)
+    (store / "panza.imap").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     code, out, _ = service("install", "--user", "--json")
-    assert json.loads(out)["written"] == [str(folder / units.MODEL)]
+    assert json.loads(out)["written"] == [str(folder / units.CREDENTIALS)]
 
 
 def test_uninstalling_takes_the_units_and_nothing_else(

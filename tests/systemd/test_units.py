@@ -95,7 +95,8 @@ def test_systemd_has_nothing_to_say_against_a_unit_of_a_user(
 ) -> None:
     """`systemd-analyze --user verify` prints nothing."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    folder = written(tmp_path / "units", units.rendered(replace(installation, user=True)))
+    texts = units.rendered(replace(installation, user=True, namespaces=True))
+    folder = written(tmp_path / "units", texts)
     assert analyze("--user", "verify", "--man=no", str(folder / unit)) == ""
 
 
@@ -126,13 +127,19 @@ def test_units_name_this_installation(installation: Installation) -> None:
 
 def test_units_of_a_user_name_this_installation(installation: Installation) -> None:
     """The model process of a user may write where the data and the cache are, and nowhere else."""
-    texts = units.rendered(replace(installation, user=True))
-    assert (
-        f"ExecStart={installation.command} --config /etc/panza/panza.yaml run\n"
-        in texts[units.MAIL]
-    )
+    texts = units.rendered(replace(installation, user=True, namespaces=True))
+    start = f"ExecStart={installation.command} --config /etc/panza/panza.yaml run\n"
+    assert start in texts[units.MAIL]
     writable = f"ReadWritePaths=/srv/panza {installation.config.cache}\n"
-    assert writable in texts[units.MODEL]
+    assert writable in texts[units.NAMESPACES]
+
+
+def test_namespaces_are_asked_for_only_where_they_can_be_had(installation: Installation) -> None:
+    """A user's service that asks for them in vain would not start; the system has them always."""
+    of_user = replace(installation, user=True)
+    assert units.NAMESPACES not in units.rendered(of_user)
+    assert units.NAMESPACES in units.rendered(replace(of_user, namespaces=True))
+    assert units.NAMESPACES not in units.rendered(replace(installation, namespaces=True))
 
 
 def test_a_path_that_no_unit_can_name_is_refused(installation: Installation) -> None:
