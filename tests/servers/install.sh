@@ -56,6 +56,7 @@ want strace strace
 want systemd-analyze systemd
 want nsenter util-linux
 want mount mount
+want ps procps
 [ "${1:-}" != bench ] || want mbsync isync
 ls "$cache"/cyrus-*/usr/lib/cyrus/bin/master >/dev/null 2>&1 || cyrus=missing
 [ "$missing${cyrus:-}" ] || exit 0
