@@ -24,7 +24,8 @@ TEMPORARY: Final = frozenset({"INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "UNAVA
 """Response codes of a NO that may become an OK later (RFC 5530, RFC 9051)."""
 
 _PREFIX = re.compile(r"^(?:command: )?[A-Za-z ]+ (?:failed:|command error: BAD|=>) ?")
-_CODE = re.compile(r"^[\['b\"]*\[([A-Z][A-Z0-9-]*)[^\]]*\] ?")
+_BAD = re.compile(r"^\[b(['\"])(.*)\1\]$", re.DOTALL)
+_CODE = re.compile(r"^\[([A-Z][A-Z0-9-]*)[^\]]*\] ?")
 
 
 @contextmanager
@@ -48,6 +49,7 @@ def translated(host: str, port: int, command: str) -> Iterator[None]:
 def answer(error: IMAPClientError) -> tuple[str, str]:
     """Return the response code, "" if none, and the words of a NO or BAD."""
     text = _PREFIX.sub("", str(error), count=1)
+    text = _BAD.sub(r"\2", text)  # imaplib quotes the answer as Python writes it
     found = _CODE.match(text)
     return (found.group(1), text[found.end() :].strip()) if found else ("", text)
 

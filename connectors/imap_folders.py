@@ -23,6 +23,7 @@ DEFAULT_NAMES: Final = {
 """What a folder is called that Panza makes."""
 
 _SPECIAL_USE = {Role.SENT: "\\sent", Role.DRAFTS: "\\drafts"}
+_OTHER_USES = {"\\all", "\\archive", "\\flagged", "\\important", "\\junk", "\\trash"}
 _UNSELECTABLE = {"\\noselect", "\\nonexistent"}
 
 # English first, for it is the name of last resort everywhere; then as Thunderbird, Outlook,
@@ -98,7 +99,8 @@ def find(role: Role, wanted: str | None, folders: Iterable[Folder], prefix: str)
     for folder in selectable:
         if _SPECIAL_USE[role] in folder.attributes:
             return folder.name
-    return _known(role, selectable)
+    # Gmail's "All Mail" holds what is in Sent as well, and whatever others sent.
+    return _known(role, [one for one in selectable if not one.attributes & _OTHER_USES])
 
 
 def new_name(role: Role, wanted: str | None, folders: Sequence[Folder], prefix: str) -> str:

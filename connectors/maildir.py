@@ -41,7 +41,7 @@ from connectors.maildir_files import (
     write,
     written,
 )
-from connectors.raw import message_id
+from connectors.raw import canonical, message_id
 from connectors.uidlist import UidList, sync_folder
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class MaildirConnector(Connector):
         with translated(folder):
             make(folder)
             temporary = folder / "tmp" / key
-            write(temporary, raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), date)
+            write(temporary, canonical(raw).replace(b"\r\n", b"\n"), date)
             # Only what no mail client has seen yet belongs into new/, and only cur/ has flags.
             part, name = ("cur", f"{key}:2,{letters}") if letters else ("new", key)
             temporary.rename(folder / part / name)

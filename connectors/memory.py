@@ -73,9 +73,9 @@ class _Fault:
 class MemoryConnector(Connector):
     """Mail in memory, as a server with UIDPLUS keeps it.
 
-    Three hooks are for tests, and only for them: `fail` makes a coming call raise, before or after
-    it has done its work; `change_uidvalidity` renumbers a folder; `delete` is the owner's hand.
-    `another` gives a second connector to the same mail, for another thread.
+    Four hooks are for tests, and only for them: `fail` makes a coming call raise, before or after
+    it has done its work; `change_uidvalidity` renumbers a folder; `delete` and `lose` are the
+    owner's hand. `another` gives a second connector to the same mail, for another thread.
 
     Args:
         roles: The folders that exist from the start.
@@ -249,6 +249,12 @@ class MemoryConnector(Connector):
         """Take a message away as its owner would from a mail client; for tests."""
         with self._mail.changed:
             del self._folder(role).messages[uid]
+            self._mail.changed.notify_all()
+
+    def lose(self, role: Role) -> None:
+        """Delete a folder with all that is in it; for tests."""
+        with self._mail.changed:
+            del self._mail.folders[role]
             self._mail.changed.notify_all()
 
     def _folder(self, role: Role) -> _Folder:

@@ -7,14 +7,17 @@ import re
 from connectors import headers
 from connectors.base import BEGINNING, LARGEST
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _MESSAGE_ID = re.compile(rb"(?im)^message-id[ \t]*:([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)")
 _HEADER_END = re.compile(rb"(?:\A|\r?\n)\r?\n")
 
 
 def canonical(raw: bytes) -> bytes:
-    """Return a message with every line end, bare CR and bare LF too, as CRLF (RFC 5322)."""
-    return _LINE_END.sub(b"\r\n", raw)
+    """Return a message as every server takes it (RFC 5322, RFC 3501).
+
+    Every line end, bare CR and bare LF too, is CRLF, and there is no NUL.
+    """
+    lines = raw.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return lines.replace(b"\n", b"\r\n")
 
 
 def message_id(raw: bytes) -> str:

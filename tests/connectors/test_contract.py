@@ -74,8 +74,8 @@ class Place(ABC):
         """Give Sent another UIDVALIDITY."""
 
     @abstractmethod
-    def lose_sent(self) -> None:
-        """Take the Sent folder away."""
+    def lose(self, role: Role) -> None:
+        """Take the role's folder away."""
 
 
 @dataclass
@@ -99,9 +99,9 @@ class MemoryPlace(Place):
         """Use the hook."""
         self.connector.change_uidvalidity(Role.SENT)
 
-    def lose_sent(self) -> None:
-        """Start without it."""
-        self.connector = MemoryConnector(roles=[])
+    def lose(self, role: Role) -> None:
+        """Use the hook."""
+        self.connector.lose(role)
 
 
 @dataclass
@@ -127,9 +127,9 @@ class MaildirPlace(Place):
         for path in self.state.iterdir():
             path.unlink()
 
-    def lose_sent(self) -> None:
+    def lose(self, role: Role) -> None:
         """Rename the folder."""
-        (self.root / ".Sent").rename(self.root / ".Elsewhere")
+        (self.root / f".{_NAMES[role]}").rename(self.root / ".Elsewhere")
 
 
 @dataclass
@@ -157,7 +157,7 @@ class MboxPlace(Place):
         with self.path.open("ab") as file:
             file.write(rest)
 
-    def lose_sent(self) -> None:
+    def lose(self, role: Role) -> None:
         """Do nothing: tests of that are for places that can be written."""
 
 
@@ -196,14 +196,14 @@ class ImapPlace(Place):
         """Make the folder anew with the same messages."""
         self.client.select_folder("Sent", readonly=True)
         found = self.client.fetch(self.client.search(), ["BODY.PEEK[]"])
-        self.lose_sent()
+        self.lose(Role.SENT)
         self.client.create_folder("Sent")
         self.fill([data[b"BODY[]"] for data in found.values()])
 
-    def lose_sent(self) -> None:
+    def lose(self, role: Role) -> None:
         """Delete the folder."""
         self.client.select_folder("INBOX")
-        self.client.delete_folder("Sent")
+        self.client.delete_folder(_NAMES[role])
 
     def close(self) -> None:
         """Close what was opened."""
@@ -222,7 +222,7 @@ def waiting(connector: Connector, timeout: float = 30.0) -> Iterator[list[object
     def wait() -> None:
         try:
             outcome.append(connector.wait(Role.REQUESTS, timeout))
-        except UnreachableError as error:
+        except (UnreachableError, FolderMissingError) as error:
             outcome.append(error)
 
     thread = threading.Thread(target=wait)
@@ -427,6 +427,12 @@ class ConnectorContract(ReadingContract):
         (message,) = connector.fetch(Role.DRAFTS)
         assert canonical(message.raw) == b"Subject: odd\r\n\r\none\r\ntwo\r\nthree\r\n"
 
+    def test_nul_does_not_reach_the_folder(self, connector: Connector) -> None:
+        """No server takes it, so it is left out, and the rest of the message is not."""
+        connector.append(Role.DRAFTS, b"Subject: odd\r\n\r\none\0two\r\n")
+        (message,) = connector.fetch(Role.DRAFTS)
+        assert canonical(message.raw) == b"Subject: odd\r\n\r\nonetwo\r\n"
+
     def test_flags_are_added_and_stay(self, place: Place, connector: Connector) -> None:
         r"""Adding \Answered keeps what was there; adding it again changes nothing."""
         connector.append(Role.REQUESTS, mail(1), flags=["\\Seen"])
@@ -485,7 +491,7 @@ class ConnectorContract(ReadingContract):
 
     def test_sent_is_never_made(self, place: Place, connector: Connector) -> None:
         """Without a Sent folder reading and writing say so; none appears by itself."""
-        place.lose_sent()
+        place.lose(Role.SENT)
         connector.close()
         connector = place.open()
         for attempt in (
@@ -564,13 +570,44 @@ class ConnectorContract(ReadingContract):
         connector.append(Role.REQUESTS, mail(1))
         assert connector.state(Role.REQUESTS).messages == 1
 
+    def test_a_folder_that_goes_while_it_is_watched(
+        self, place: Place, connector: Connector
+    ) -> None:
+        """The wait ends as it may; then the folder is missing, can be made anew, and watched."""
+        connector.append(Role.REQUESTS, mail(1))
+        connector.state(Role.REQUESTS)
+        with waiting(connector) as outcome:
+            place.lose(Role.REQUESTS)
+            time.sleep(0.2)
+            connector.wake()  # not every server tells those who idle
+        assert outcome
+        with pytest.raises(FolderMissingError):
+            connector.wait(Role.REQUESTS, 20)
+        connector.ensure(Role.REQUESTS)
+        assert connector.state(Role.REQUESTS).messages == 0
+        assert connector.wait(Role.REQUESTS, 0.2) is False
+
     def test_waiting_for_a_folder_that_is_missing(self, connector: Connector) -> None:
         """There is nothing to wait for."""
         with pytest.raises(FolderMissingError):
             connector.wait(Role.REQUESTS, 20)
 
 
-class TestMemory(ConnectorContract):
+class ServerContract(ConnectorContract):
+    """What holds in addition where somebody else does the numbering."""
+
+    def test_a_folder_numbered_anew_while_it_is_watched(
+        self, place: Place, connector: Connector
+    ) -> None:
+        """Another UIDVALIDITY is a change, even with the same messages."""
+        place.fill([mail(1)])
+        before = connector.state(Role.SENT)
+        place.renumber()
+        assert connector.wait(Role.SENT, 20) is True
+        assert connector.state(Role.SENT).uidvalidity != before.uidvalidity
+
+
+class TestMemory(ServerContract):
     """The memory connector."""
 
     @pytest.fixture
@@ -616,7 +653,7 @@ class TestMbox(ReadOnlyContract):
         return MboxPlace(tmp_path / "Sent.mbox")
 
 
-class TestEmbeddedImap(ConnectorContract):
+class TestEmbeddedImap(ServerContract):
     """The IMAP connector against the embedded server."""
 
     @pytest.fixture
@@ -629,7 +666,7 @@ class TestEmbeddedImap(ConnectorContract):
             yield place
 
 
-class TestDovecot(ConnectorContract):
+class TestDovecot(ServerContract):
     """The IMAP connector against Dovecot."""
 
     @pytest.fixture
@@ -639,7 +676,7 @@ class TestDovecot(ConnectorContract):
             yield place
 
 
-class TestCyrus(ConnectorContract):
+class TestCyrus(ServerContract):
     """The IMAP connector against Cyrus."""
 
     @pytest.fixture

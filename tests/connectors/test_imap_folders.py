@@ -43,6 +43,38 @@ def test_a_folder_is_found_by_use_and_then_by_name(
 
 
 @pytest.mark.parametrize(
+    ("top", "sent", "drafts", "archive"),
+    [
+        ("[Gmail]", "Sent Mail", "Drafts", "All Mail"),
+        ("[Google Mail]", "Gesendet", "Entwürfe", "Alle Nachrichten"),
+        ("[Gmail]", "Messages envoyés", "Brouillons", "Tous les messages"),
+        ("[Gmail]", "送信済みメール", "下書き", "すべてのメール"),
+    ],
+)
+@pytest.mark.parametrize("marked", [True, False])
+def test_gmails_folders(top: str, sent: str, drafts: str, archive: str, *, marked: bool) -> None:
+    """In every language, with special uses told or not; All Mail is neither Sent nor Drafts."""
+    uses = ("|\\All", "|\\Sent", "|\\Drafts") if marked else ("", "", "")
+    names = folders(
+        "INBOX",
+        rf"{top}|\Noselect",
+        f"{top}/{archive}{uses[0]}",
+        f"{top}/{drafts}{uses[2]}",
+        f"{top}/{sent}{uses[1]}",
+    )
+    assert find(Role.SENT, None, names, "") == f"{top}/{sent}"
+    assert find(Role.DRAFTS, None, names, "") == f"{top}/{drafts}"
+    hidden = [one for one in names if one.name not in {f"{top}/{sent}", f"{top}/{drafts}"}]
+    assert find(Role.SENT, None, hidden, "") is None
+    assert find(Role.DRAFTS, None, hidden, "") is None
+
+
+def test_a_folder_of_another_use_is_not_taken_by_its_name() -> None:
+    """A server that calls its archive "Sent" says itself that it is none."""
+    assert find(Role.SENT, None, folders(r"Sent|\Archive", "Gesendet"), "") == "Gesendet"
+
+
+@pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         ("inbox", "INBOX"),
