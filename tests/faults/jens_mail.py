@@ -12,11 +12,14 @@ Panza reaches the server by way of ``proxy``, Jen's own client always without.
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from imapclient import IMAPClient
 
 from connectors.base import ConnectorError, UnreachableError
 from connectors.imap import ImapConnector, ImapSettings
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
 
     from connectors.base import Connector
     from daemon.brief import Brief
@@ -107,6 +109,21 @@ def stranger(number: int, place: str) -> bytes:
 def draft_name(number: int) -> str:
     """Return the Message-ID of the draft for a request."""
     return compose.message_id(request_key(request(number)), ADDRESS)
+
+
+@contextmanager
+def jens_client(server: Server) -> Iterator[IMAPClient]:
+    """Give a connection of Jen's own client, on which her folders are made where missing."""
+    client = IMAPClient(server.host, port=server.port, ssl=False, timeout=20)
+    client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.plain_login(server.user, server.password)
+    for name in FOLDERS:
+        if not client.folder_exists(name):
+            client.create_folder(name)
+    try:
+        yield client
+    finally:
+        client.logout()
 
 
 class JensMail:

@@ -47,3 +47,10 @@ def test_dovecot_has_one_draft_for_each_of_500_requests_after_200_faults(
 ) -> None:
     """Answers lost, literals cut or late: after the sweep one draft each, nobody's mail changed."""
     _survives(dovecot, emptied, tmp_path, requests=500, faults=200)
+
+
+def test_cyrus_has_one_draft_for_each_of_100_requests_after_40_faults(
+    cyrus: Server, emptied: Emptied, tmp_path: Path
+) -> None:
+    """The same on a server with other habits."""
+    _survives(cyrus, emptied, tmp_path, requests=100, faults=40)
