@@ -33,7 +33,7 @@ def listening(path: Path | None) -> Iterator[socket.socket]:
         OSError: None can be made there.
     """
     if os.environ.pop("LISTEN_PID", "") == str(os.getpid()):
-        del os.environ["LISTEN_FDS"]
+        os.environ.pop("LISTEN_FDS", None)
         # `panza run` can be ended without a word. systemd itself never is.
         kernel.end_with_parent(signal.SIGTERM)
         with socket.socket(fileno=_FIRST) as handed:

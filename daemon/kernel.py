@@ -78,8 +78,9 @@ def work_in_background() -> None:
     where the scheduler groups processes by sessions (CONFIG_SCHED_AUTOGROUP), as much as all of
     the other one, whatever its nice value.
     """
-    os.nice(19)
     # What a container or unit refuses is no reason not to train.
+    with contextlib.suppress(OSError):
+        os.nice(19)
     with contextlib.suppress(OSError):
         number = ctypes.c_long(SYSCALLS[machine()]["ioprio_set"])
         given = (ctypes.c_long(one) for one in (_IOPRIO_WHO_PROCESS, 0, _IOPRIO_CLASS_IDLE))

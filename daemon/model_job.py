@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from daemon.store import Instruction
 
     Say = Callable[[str, object], None]
+
+
+_log = logging.getLogger(__name__)
 
 
 class _EndedError(BaseException):
@@ -58,6 +62,7 @@ def main(arguments: list[str]) -> int:
     except (_EndedError, GpuLostError):
         return 1
     except Exception as error:  # noqa: BLE001 - whatever it is, its advice is for the client
+        _log.warning("the job failed: %s", type(error).__name__)
         say("error", asdict(advice(error)))
         return 1
     return 0

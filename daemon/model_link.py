@@ -150,21 +150,25 @@ class ModelLink:
     def _connected(self) -> Iterator[socket.socket]:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._check()
             with self._lock:
-                if self._aborted:
-                    raise ModelUnavailableError("Panza is stopping")
                 self._open.add(connection)
             connection.settimeout(_CONNECTING)
             try:
                 connection.connect(os.fspath(self.address))
             except OSError as error:
                 raise ModelUnavailableError(f"{self.address}: {_reason(error)}") from error
+            self._check()  # again, since what was not connected could not be broken off
             connection.settimeout(self._silence)
             yield connection
         finally:
             with self._lock:
                 self._open.discard(connection)
             connection.close()
+
+    def _check(self) -> None:
+        if self._aborted:
+            raise ModelUnavailableError("Panza is stopping")
 
 
 class _Call:

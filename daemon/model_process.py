@@ -108,7 +108,7 @@ class ModelProcess:
         self._thread.join(_GRACE)
         if self._thread.is_alive():
             self._signal(signal.SIGKILL)
-            self._thread.join()
+            self._thread.join(_GRACE)
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -27,9 +27,9 @@ BASE = "base"
 class Models:
     """Loads what is asked for and keeps it, as long as it can be used again.
 
-    An adapter is merged into the base model, for unmerged it makes a model of Mistral's kind write
-    at two thirds of the speed (on a CPU). So another adapter, of another account or after a
-    training, is another base model read from the disk; there is never more than one in memory.
+    An adapter is merged into the base model: beside it, it makes SmolLM2 write 14 tokens a second
+    instead of 23 (two cores, measured). So another adapter, of another account or after a training,
+    needs the base model read from the disk anew; there is never more than one in memory.
     """
 
     def __init__(self) -> None:
