@@ -173,6 +173,12 @@ class FaultProxy:
             if not self._changed.wait_for(lambda: self._underway == 0, timeout):
                 raise TimeoutError("late commands are still under way")
 
+    def hurry(self) -> None:
+        """Deliver what is late at once, and wait until the server has answered it."""
+        self.closing.set()
+        self.settle()
+        self.closing.clear()
+
     def cut(self) -> None:
         """Cut all lines there are."""
         for line in self._open_lines():
