@@ -113,13 +113,11 @@ def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
 def _words(message: Part) -> tuple[str, str, quotes.Split]:
     """Return the writer's own words, the text that was answered or forwarded, and how they lie."""
     read = body.read(message)
-    clean = paragraphs.unwrap if read.wrapped else paragraphs.tidy
     split = quotes.split(read.text)
-    own = (clean(signatures.cut(run)) for run in split.own)
-    answered = clean(split.answered)
+    answered = _clean(split.answered, read)
     if not answered:
         answered = next((_own_words(original) for original in body.attached(message)), "")
-    return "\n\n".join(run for run in own if run), answered, split
+    return _own(split, read), answered, split
 
 
 def _quoting(split: quotes.Split) -> Literal["none", "below", "above"]:
@@ -129,14 +127,26 @@ def _quoting(split: quotes.Split) -> Literal["none", "below", "above"]:
     return "below" if 2 * len(split.lead.strip()) >= own else "above"
 
 
+def own_words(read: body.Body) -> str:
+    """Return the writer's own words of a text, as `Mail.text` holds them."""
+    return _own(quotes.split(read.text), read)
+
+
+def _own(split: quotes.Split, read: body.Body) -> str:
+    runs = (_clean(signatures.cut(run), read) for run in split.own)
+    return "\n\n".join(run for run in runs if run)
+
+
+def _clean(text: str, read: body.Body) -> str:
+    return paragraphs.unwrap(text) if read.wrapped else paragraphs.tidy(text)
+
+
 def _own_words(raw: bytes) -> str:
     """Return what the writer of an attached message says; one past the limits says nothing."""
     try:
-        read = body.read(mime.read(raw))
+        return own_words(body.read(mime.read(raw)))
     except MessageError:
         return ""
-    clean = paragraphs.unwrap if read.wrapped else paragraphs.tidy
-    return "\n\n".join(filter(None, map(clean, quotes.split(read.text).own)))
 
 
 def _mailboxes(message: Part, *names: str) -> tuple[Address, ...]:

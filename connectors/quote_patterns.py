@@ -62,13 +62,21 @@ _TITLES = (
     r"원본 메시지|전달된 메시지",
 )
 _RULES = "-‐‑–—_*="  # the dashes of some clients are typographic
-# "-----Original Message-----" and its like.
+# "-----Original Message-----" and its like; mutt adds from whom it is.
 _SEPARATOR = re.compile(
-    rf"[{_RULES}]{{2,}} ?(?:{'|'.join(_TITLES)}) ?:?[{_RULES} ]*", re.IGNORECASE
+    rf"[{_RULES}]{{2,}} {{0,2}}(?:{'|'.join(_TITLES)})"
+    rf"(?: (?:from|von|de) [^{_RULES}].{{0,120}}?)? {{0,2}}:?[{_RULES} ]*",
+    re.IGNORECASE,
+)
+# What mutt and KMail put below it.
+END = re.compile(
+    r"-{5,}(?: end (?:of )?forwarded message -{2,}| ende der weitergeleiteten nachricht -{2,}"
+    r"| fin du message transféré -{2,})?",
+    re.IGNORECASE,
 )
 # Apple's line over a forwarded mail.
 _BEGIN_FORWARDED = re.compile(
-    r"(?:begin forwarded message|anfang der weitergeleiteten (?:e-?mail|nachricht)"
+    r"(?:begin forwarded message|anfang der weitergeleiteten (?:e[-\u2011]?mail|nachricht)"
     r"|début du message (?:réexpédié|transféré)|inicio del mensaje reenviado"
     r"|inizio messaggio inoltrato|in[ií]cio da mensagem (?:reencaminhada|encaminhada)"
     r"|begin doorgestuurd bericht|vidarebefordrat brev|start på videresendt besked"

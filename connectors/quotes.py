@@ -45,12 +45,15 @@ class Split:
         answered: What was quoted or forwarded, one level of ``>`` removed, "" if nothing was.
         heading: The line or the header lines that announced it, on one line each, "" if none.
         lead: The writer's own words above all that was quoted.
+        announced: The announcement stands outside of what is quoted: the writer's own client wrote
+            it, and the heading that follows it.
     """
 
     own: tuple[str, ...]
     answered: str
     heading: str
     lead: str = field(default="", compare=False)
+    announced: bool = field(default=False, compare=False)
 
 
 def split(text: str) -> Split:
@@ -86,6 +89,7 @@ class _Splitter:
         self.answered: list[str] = []
         self.heading = ""
         self.lead = ""
+        self.announced = False
         self.candidates = 0
         self.quoted = [bool(_QUOTED.match(line)) for line in lines]
         self.after = self._next_with_text()
@@ -96,7 +100,8 @@ class _Splitter:
             number = self._step(number)
         own = ("\n".join(run).strip("\n") for run in self.own)
         runs = tuple(run for run in own if run.strip())
-        return Split(runs, self._unquoted(), self.heading, self.lead)
+        answered = self._unquoted()
+        return Split(runs, answered, self.heading, self.lead, self.announced)
 
     def _next_with_text(self) -> list[int]:
         """For each line, the number of the next one that is not blank."""
@@ -120,7 +125,9 @@ class _Splitter:
             return end
         if line.endswith((":", "：")) and (start := self._attribution(number)) is not None:
             del self.own[-1][len(self.own[-1]) - (number - start) :]
-            self._head(" ".join(map(str.strip, self.lines[start : number + 1])))
+            heading = " ".join(map(str.strip, self.lines[start : number + 1]))
+            self._head(heading.replace("< ", "<"))  # broken within an address
+            self.announced = True
             return self._rest_after(number + 1)
         self.own[-1].append(line[1:] if self.quoted[number] else line)
         return number + 1
@@ -144,6 +151,7 @@ class _Splitter:
         """Handle a separator or a header block here; return the number of the line after it."""
         line, after = self.lines[number].strip(), self.after[number]
         if patterns.is_separator(line):
+            self.announced = True
             if self._attributed_from(after):
                 return number + 1  # Proton: a separator, then an attribution
             fields, end = header_block(self.lines, after)
@@ -156,6 +164,7 @@ class _Splitter:
         if not _is_header(fields, self.lines[start]):
             return None
         self._head(_as_lines(fields))
+        self.announced = True
         return self._rest_after(end)
 
     def _try(self) -> bool:
@@ -216,6 +225,9 @@ class _Splitter:
     def _unquoted(self) -> str:
         """Return the answered text without blank edges and without its own header block."""
         text = "\n".join(self.answered).strip("\n")
+        above, _, last = text.rpartition("\n")
+        if self.announced and patterns.END.fullmatch(last):
+            text = above.rstrip("\n")
         lines = text.split("\n")
         fields, end = header_block(lines)
         if _is_header(fields, lines[0]):

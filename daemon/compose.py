@@ -56,6 +56,7 @@ class Letter:
         references: Message-IDs of the thread, oldest first, the answered mail's last.
         quoted: The text that is answered, "" for none.
         attribution: The line above it, for example "Stew wrote:".
+        place: Where it stands, seen from what was written.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Letter:
     references: tuple[str, ...] = ()
     quoted: str = ""
     attribution: str = ""
+    place: Literal["below", "above", "none"] = "below"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +218,10 @@ def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
 
 
 def _text(letter: Letter) -> str:
-    text = letter.body.strip()
-    if letter.quoted.strip():
-        text += "\n\n" + "\n".join(filter(None, (letter.attribution, _quote(letter.quoted))))
-    return text
+    parts = [letter.body.strip()]
+    if letter.quoted.strip() and letter.place != "none":
+        parts.append("\n".join(filter(None, (letter.attribution, _quote(letter.quoted)))))
+    return "\n\n".join(reversed(parts) if letter.place == "above" else parts)
 
 
 def _shown(address: Address) -> str:

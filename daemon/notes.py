@@ -39,10 +39,10 @@ def lost_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) 
     return _note(owner, key, about, ("Panza: has your draft reached you?", text), date)
 
 
-def open_recipients(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
-    """Return the note that says why a draft lacks a recipient; arguments as for `no_draft`."""
-    text = f"Your draft is in Drafts. Please complete its recipients.\n\n{reason}"
-    return _note(owner, key, about, ("Panza: your draft lacks a recipient", text), date)
+def unfinished(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
+    """Return the note that says what a draft lacks; arguments as for `no_draft`."""
+    text = f"Your draft is in Drafts. Please complete it before you send it.\n\n{reason}"
+    return _note(owner, key, about, ("Panza: your draft lacks something", text), date)
 
 
 def not_mailed(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:

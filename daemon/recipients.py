@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connectors.mail import Address
+from daemon import compose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from daemon.trust import Owner
 
 _EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
 _WORD = re.compile(rf"{_EMAIL}|[^\W\d_](?:[\w\u2019'-]*\w)?|[,&;:.!?\n]")
@@ -50,7 +53,7 @@ _CLAUSE = _set(
 
 @dataclass(frozen=True, slots=True)
 class Recipients:
-    """The addresses that were found, and a sentence on each name that led to none."""
+    """The addresses that were found, and a sentence on each name or address that is of no use."""
 
     found: tuple[Address, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -99,6 +102,27 @@ class People:
     def at(self, email: str) -> Address:
         """Return the address with the name it is known by, or without a name."""
         return self._by_email.get(email.casefold(), Address("", email))
+
+
+def without(
+    owner: Owner, addresses: Iterable[Address], taken: Iterable[Address] = ()
+) -> Recipients:
+    """Drop the owner, repeats, what is taken already, and what cannot stand in a header.
+
+    Of the last, a reason is told.
+    """
+    known = {address.email.casefold() for address in taken}
+    found: dict[str, Address] = {}
+    lost: list[str] = []
+    for address in addresses:
+        email = address.email.casefold()
+        if email in known or owner.receives_at(email):
+            continue
+        if compose.mailable(email):
+            found.setdefault(email, address)
+        else:
+            lost.append(f"The address {address.email} is not valid.")
+    return Recipients(tuple(found.values()), tuple(lost))
 
 
 def listed(value: str, people: People) -> Recipients:

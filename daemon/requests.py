@@ -259,10 +259,11 @@ class _Desk:
             references=asked.references,
             quoted=asked.quoted,
             attribution=asked.attribution,
+            place=asked.place,
         )
         reason, note, about = " ".join(asked.reasons), b"", request.message_id
         if reason and not self.post.instead:
-            note = notes.open_recipients(self.owner, request.key, about, reason, self.clock())
+            note = notes.unfinished(self.owner, request.key, about, reason, self.clock())
         with self.store.transaction():
             self.journal.generated(request.key, compose.draft(letter), reason, note)
             if self.post.active:

@@ -16,6 +16,7 @@ from connectors import mime
 from connectors.base import Cursor, FolderMissingError, MessageError, Role
 from connectors.raw import canonical, message_id
 from connectors.readers import read_here
+from daemon import habit
 from daemon.intake import Intake, UnclearError
 from daemon.journal import Journal, State
 from daemon.notes import no_draft
@@ -97,7 +98,7 @@ class Scanner:
     @cached_property
     def _intake(self) -> Intake:
         others = (a for a in self.store.correspondents() if not self.owner.receives_at(a.email))
-        return Intake(self.owner, People(others))
+        return Intake(self.owner, People(others), habit.learn(self.store))
 
     def _take(
         self, message: Message, place: Cursor, reading: Reading, seen: datetime | None
