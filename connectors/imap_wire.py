@@ -177,13 +177,9 @@ class Wire(imaplib.IMAP4):
         self._preauth = preauth
         self._buffer = bytearray()
         self._received = 0
+        self._greeted = False
         self.hung_up = False
-        try:
-            super().__init__(host, port, timeout)
-        except imaplib.IMAP4.error:
-            if farewell := self._bye():
-                raise self.abort(farewell) from None
-            raise
+        super().__init__(host, port, timeout)
 
     def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
         """Connect, with TLS where that is wanted from the start."""
@@ -318,7 +314,6 @@ class Wire(imaplib.IMAP4):
             if not self._line_before(end, bell):
                 return False
             self._get_response()
-            self._check_bye()
         return True
 
     def _news(self, exists: int) -> bool:
@@ -388,12 +383,20 @@ class Wire(imaplib.IMAP4):
             self._breaker.check()
             raise
 
+    def _get_response(self, *options: Any) -> Any:  # noqa: ANN401 - imaplib's own affair
+        """Read one response; raise if it is the server's last, whatever is still expected."""
+        response = super()._get_response(*options)  # type: ignore[misc]
+        if self.state != "LOGOUT" or not self._greeted:
+            self._check_bye()
+        return response
+
     def _get_capabilities(self) -> None:
         """Take the capabilities that the server told unasked, else ask.
 
         Raises:
             InsecureError: The server let us in before TLS or a login, and is not to.
         """
+        self._greeted = True
         if self.state == "AUTH" and not self._preauth:
             reason = "the server greets with PREAUTH, as if we had logged in already"
             raise InsecureError(self.host, self.port, reason)
