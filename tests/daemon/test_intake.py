@@ -128,7 +128,7 @@ FORWARDED = {
 
 @pytest.mark.parametrize("client", FORWARDED)
 def test_a_mail_forwarded_inline_is_answered(client: str) -> None:
-    """Her words are the instruction; whom, from which alias and what to answer is in the forward."""
+    """Her words are the instruction; the forward says whom, from which alias and what to answer."""
     asked = _understood(_request(f"{WORDS}\n\n{FORWARDED[client]}", Subject="Fwd: Thursday"))
     assert asked.instruction == WORDS
     assert asked.to == (Address("Stew Pidd", "stew@example.com"),)
@@ -151,7 +151,7 @@ def test_a_forward_without_a_word_is_to_be_answered(client: str) -> None:
 
 REPLIES = {
     "Gmail": f"On Mon, 4 Mar 2024 at 10:00, {HIM} wrote:\n\n",
-    "Gmail, broken in two": "On Mon, 4 Mar 2024 at 10:00, Stew Pidd <\nstew@example.com> wrote:\n\n",
+    "Gmail, broken": "On Mon, 4 Mar 2024 at 10:00, Stew Pidd <\nstew@example.com> wrote:\n\n",
     "Gmail, German": f"Am Mo., 4. März 2024 um 10:00 Uhr schrieb {HIM}:\n\n",
     "Gmail, French": f"Le lun. 4 mars 2024 à 10:00, {HIM} a écrit :\n\n",
     "Apple Mail": f"On 4 Mar 2024, at 10:00, {HIM} wrote:\n\n",
@@ -265,7 +265,7 @@ def test_a_forward_in_an_unknown_form_is_not_taken_for_her_words() -> None:
         ("Para: Anna\nAsunto: Arcilla", ["berg@"], [], "Arcilla"),
         ("A: Anna\nOggetto: Argilla", ["berg@"], [], "Argilla"),
         ("Aan: Anna\nOnderwerp: Klei", ["berg@"], [], "Klei"),
-        ("宛先：田中 花子\n件名：粘土", ["tanaka@"], [], "粘土"),
+        ("宛先\uff1a田中 花子\n件名\uff1a粘土", ["tanaka@"], [], "粘土"),
         ("To: Anna,\n  x@example.com\nSubject: Clay", ["berg@", "x@"], [], "Clay"),
         ("To: Anna\nTo: x@example.com", ["berg@", "x@"], [], ""),
         ("To: Müller, Jürgen <jm@example.com>", ["jm@"], [], ""),

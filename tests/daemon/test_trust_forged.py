@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from connectors import mime
 from connectors.base import Role
 from connectors.mail import Address
 from connectors.memory import MemoryConnector
@@ -21,6 +22,7 @@ from daemon.brief import Brief, Draft
 from daemon.config import Account, Folders, Requests
 from daemon.requests import process
 from daemon.store import Place, Store
+from daemon.trust import Owner, Standing, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +176,7 @@ FORGED: dict[str, Case] = {
     "DKIM-Signature alone": Case(mail(top=SIGNATURE)),
     "Received behind a space": Case(mail(top="Received : from eve by mx\n")),
     "Received after a bare CR": Case(mail(top="X-A: b\rReceived: from eve by mx\n")),
-    "Received after NUL": Case(mail(top="X-A: b\0\nX-B: c\n")),
+    "NUL within Received": Case(mail(top="Recei\0ved: from eve by mx\n")),
     "Received folded away": Case(mail(top="X-A: b\n \n\tReceived: from eve by mx\nReceived: x\n")),
     "a line that is no field": Case(mail(top="From eve@example.com Tue Mar  5 11:00:00 2024\n")),
     "a field of a nameless name": Case(mail(top=": from eve by mx\n")),
@@ -513,6 +515,16 @@ def test_a_forged_instruction_is_refused(open_world: Callable[[Case], World], na
     assert world.writer.briefs == []
     assert list(world.mailbox.fetch(Role.DRAFTS)) == []
     assert list(world.mailbox.fetch(Role.REQUESTS)) == before
+
+
+@pytest.mark.parametrize(
+    "top", [b"X-A: b\0\r\n", b"X-A: b\rReceived: x\r\n", b"X-A\r\n", b": x\r\n"]
+)
+def test_a_header_that_programs_read_differently_proves_nothing(top: bytes) -> None:
+    """NUL, a bare CR and what is no field: here as the server has them, where they were kept."""
+    owner = Owner("Jen Doe", ("jen@example.org",))
+    verdict = judge(mime.read(top + mail()), owner, lambda _: [mail()])
+    assert verdict.standing is Standing.REFUSED
 
 
 @pytest.mark.parametrize("name", GENUINE)
