@@ -47,6 +47,9 @@ DRAFTS, SENT, REQUESTS = "Drafts", "Sent", "Panza requests"
 FOLDERS = (DRAFTS, SENT, REQUESTS)
 START = datetime(2024, 3, 5, 12, tzinfo=UTC)
 
+# Folder, hash and flags of messages, counted.
+Marks = Counter[tuple[str, str, frozenset[str]]]
+
 _LOOKS = 5000  # more than any test needs
 
 
@@ -139,6 +142,7 @@ class JensMail:
         time: What Panza takes for the time.
         errors: What ended looks, counted by the name of its type.
         looks: How many there were.
+        swept: How many copies were removed.
     """
 
     def __init__(
@@ -147,7 +151,7 @@ class JensMail:
         self.client, self.folder, self.server = client, folder, server
         self.time = START
         self.errors: Counter[str] = Counter()
-        self.looks = 0
+        self.looks = self.swept = 0
         self.account = Account(
             name="jen", address=ADDRESS, full_name="Jen Doe", maildir=folder / "no-mail"
         )
@@ -188,12 +192,18 @@ class JensMail:
         self.client.add_flags(self.client.search() or [1], ["\\Deleted"], silent=True)
         self.client.close_folder()
 
-    def strangers(self) -> Counter[tuple[str, str, frozenset[str]]]:
-        """Return a mark of each message that Panza has not written: folder, hash and flags.
+    def marks(self) -> Marks:
+        """Return a mark of each message that is not deleted: folder, hash and flags."""
+        marks: Marks = Counter()
+        for name in ("INBOX", *FOLDERS):
+            for one in self.kept(name):
+                if not one.deleted:
+                    marks[name, hashlib.sha256(one.raw).hexdigest(), one.flags] += 1
+        return marks
 
-        Requests are left out: they change their flags.
-        """
-        marks: Counter[tuple[str, str, frozenset[str]]] = Counter()
+    def strangers(self) -> Marks:
+        """Return the marks of those that are neither Panza's nor requests."""
+        marks: Marks = Counter()
         for name in ("INBOX", *FOLDERS):
             for one in self.kept(name):
                 if b"X-Panza:" not in one.raw and not one.name.startswith("request."):
@@ -221,11 +231,14 @@ class JensMail:
 
     def look(self, connector: Connector | None = None, store: Store | None = None) -> Counts:
         """Look at the requests folder once."""
-        self.looks += 1
         if store is None:
             with self.store() as opened:
                 return self.look(connector, opened)
-        return process(self.account, connector or self.connector, store, StubWriter(), self.clock)
+        self.looks += 1
+        connector = connector or self.connector
+        counts = process(self.account, connector, store, StubWriter(), self.clock)
+        self.swept += counts.swept
+        return counts
 
     def work(self, until: Callable[[Counts], bool] = lambda counts: not counts.waiting) -> Counts:
         """Look again and again, as the daemon does, until nothing waits.
