@@ -11,10 +11,14 @@ import html
 import re
 from typing import TYPE_CHECKING
 
+from connectors import quotes
+
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 MAX_MARKUP = 2 * 2**20  # characters that are converted; libxml2 and inscriptis are linear in them
+
+_LOOKS = 3  # places that are looked at for a header; Outlook on the web has it at the second
 
 _DATA_URL = re.compile(r"""(["'])data:[^"']*\1""")
 _XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
@@ -77,23 +81,35 @@ def _drop_signatures(tree: HtmlElement) -> None:
 
 
 def _mark_what_follows(tree: HtmlElement) -> None:
-    """Move the first such element, and all that comes after it, into one block quote."""
+    """Move the first such element, and all that comes after it, into one block quote.
+
+    The header lines that the writer's client puts over the answered mail stay outside, as they do
+    in plain text.
+    """
     found = tree.xpath(_QUOTED_FROM_HERE)
-    if not found:
+    if not found or found[0].getparent() is None:
         return
-    first = found[0]
+    header = next(filter(_is_header, found[:_LOOKS]), None)
+    first = found[0] if header is None else header
     moved = []
     element = first
     while element is not None and element.tag not in {"body", "html"}:
         after = list(element.itersiblings())
-        moved += [element, *after] if element is first else after
+        moved += [element, *after] if element is found[0] and header is None else after
         element = element.getparent()
-    if first.getparent() is None:
-        return
     quote = first.makeelement("blockquote", {"type": "cite"})
-    first.addprevious(quote)
+    if header is None:
+        first.addprevious(quote)
+    else:
+        quote.text, header.tail = header.tail, None
+        header.addnext(quote)
     for part in moved:
         quote.append(part)  # takes the text behind the element along
+
+
+def _is_header(element: HtmlElement) -> bool:
+    lines = _render(element).strip("\n").split("\n")
+    return quotes.is_header(quotes.header_block(lines)[0], lines[0])
 
 
 def _mark_quotes(tree: HtmlElement) -> None:

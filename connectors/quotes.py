@@ -74,7 +74,7 @@ def header_block(lines: list[str], start: int = 0) -> tuple[dict[str, str], int]
         if header := patterns.header_line(lines[number]):
             field, wraps = header[0], 0
             found.setdefault(field, header[1])
-        elif not field or (wraps := wraps + 1) > MAX_SPAN:
+        elif not field or _QUOTED.match(lines[number]) or (wraps := wraps + 1) > MAX_SPAN:
             break
         else:
             found[field] += " " + lines[number].strip()
@@ -161,7 +161,7 @@ class _Splitter:
         if not self._may_be_header(start) or not self._try():
             return None
         fields, end = header_block(self.lines, start)
-        if not _is_header(fields, self.lines[start]):
+        if not is_header(fields, self.lines[start]):
             return None
         self._head(_as_lines(fields))
         self.announced = True
@@ -228,9 +228,11 @@ class _Splitter:
         above, _, last = text.rpartition("\n")
         if self.announced and patterns.END.fullmatch(last):
             text = above.rstrip("\n")
+        if patterns.is_separator(text.partition("\n")[0].strip()):  # Apple's, within the quote
+            text = text.partition("\n")[2].lstrip("\n")
         lines = text.split("\n")
         fields, end = header_block(lines)
-        if _is_header(fields, lines[0]):
+        if is_header(fields, lines[0]):
             self._head(_as_lines(fields))
             return "\n".join(lines[end:]).strip("\n")
         return text
@@ -240,10 +242,11 @@ def _as_lines(fields: dict[str, str]) -> str:
     return "\n".join(f"{field}: {value}" for field, value in fields.items())
 
 
-def _is_header(fields: dict[str, str], first: str) -> bool:
-    """A forwarded mail's header has a sender, a date with figures, and a recipient or subject.
+def is_header(fields: dict[str, str], first: str) -> bool:
+    """Tell whether a `header_block` that begins with this line is a forwarded mail's header.
 
-    Header lines without a date are an owner's own: they tell where a draft shall go.
+    That has a sender, a date with figures, and a recipient or subject. Header lines without a date
+    are an owner's own: they tell where a draft shall go.
     """
     head = patterns.header_line(first)
     if head is None or head[0] not in {"from", "date", "subject"} or "from" not in fields:

@@ -33,9 +33,13 @@ _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_FORWARD = re.compile(
+    r"\s*(?:fwd?|wg|tr|rv|enc|i|vl|vb|doorst|转发|転送|пер)\s*[:\uff1a]", re.IGNORECASE
+)
 _PREFIX = re.compile(
     # Marks of an answer or a forwarded mail, as clients of several languages set them.
-    r"\s*(?:re|aw|antw|sv|vs|odp|rép|ref|fwd?|wg|tr|vl|rv|enc|doorst)(?:\[\d+\]|\(\d+\))?\s*:",
+    r"\s*(?:re|aw|antw|antwort|sv|vs|odp|rép|ref|ynt|回复|答复|回覆"
+    r"|fwd?|wg|tr|vl|vb|rv|enc|doorst|pd|ilt|转发|轉寄|転送)(?:\[\d+\]|\(\d+\))?\s*[:\uff1a]",
     re.IGNORECASE,
 )
 
@@ -192,6 +196,11 @@ def reply_subject(subject: str) -> str:
     while match := _PREFIX.match(plain):
         plain = plain[match.end() :]
     return f"Re: {plain.strip()}".strip()
+
+
+def is_forward(subject: str) -> bool:
+    """Tell whether a subject is that of a forwarded mail, in one of several languages."""
+    return _FORWARD.match(subject) is not None
 
 
 def mailable(email: str) -> str | None:

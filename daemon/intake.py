@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -38,9 +37,6 @@ _ATTACHED = "What is attached to the request was not read and is not in the draf
 _LOST = (
     "It looks like a forwarded mail, but where that mail begins cannot be told. Forward it as an "
     "attachment, or put the mail itself into the folder."
-)
-_FORWARD = re.compile(
-    r"\s*(?:fwd?|wg|tr|rv|enc|i|vl|vb|doorst|转发|転送|пер)\s*[:\uff1a]", re.IGNORECASE
 )
 # Parts that mail clients attach by themselves.
 _NO_FILES = frozenset(
@@ -161,7 +157,7 @@ class Intake:
             return self._asked(_Words({}, ANSWER), original, now)
         words = self._words(message)
         original = self._originals.behind(message, mail)
-        if not original.quoted and _FORWARD.match(mail.subject):
+        if not original.quoted and compose.is_forward(mail.subject):
             raise UnclearError(_LOST)
         if not (words.instruction or original.quoted):
             raise UnclearError("It has no text. Write in it what the mail shall say.")

@@ -127,7 +127,8 @@ class Originals:
         # An answer to a note of Panza's is a new request.
         if compose.is_note(answered) or not (mail.answered or answered):
             return Original(alias, others, copies)
-        announced = self._announced(body.read(message).text)
+        forwarded = compose.is_forward(mail.subject)
+        announced = self._announced(body.read(message).text, forwarded=forwarded)
         return Original(
             alias=announced.alias or alias,
             to=others or announced.to,
@@ -141,17 +142,18 @@ class Originals:
             writer=announced.writer,
         )
 
-    def _announced(self, visible: str) -> _Announced:
+    def _announced(self, visible: str, *, forwarded: bool) -> _Announced:
         """Read what stands above the quoted mail, and whom it names.
 
         A stranger's text may imitate such lines. An address counts when the owner's own client
-        wrote the lines, or when her own mail knows it.
+        wrote the lines, or when her own mail knows it. Her client wrote them where they stand
+        outside of the quote, or on top of a mail that she forwards: Apple Mail quotes them too.
         """
         split = quotes.split(visible)
         fields, _ = quotes.header_block(split.heading.splitlines())
         if not fields:
             return self._attributed(split.heading)
-        sure = split.announced
+        sure = split.announced or forwarded
         writers = self._named(fields.get("from", ""), sure=sure)
         writer = writers[0] if writers else Address(_plain_name(fields.get("from", "")), "")
         to = self._named(fields.get("to", ""), sure=sure)

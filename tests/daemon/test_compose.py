@@ -87,6 +87,8 @@ def test_message_ids_have_harmless_characters_only(sender: str, domain: str) -> 
         ("Re: Thursday", "Re: Thursday"),
         ("RE: AW: Re[2]: Fwd: Thursday", "Re: Thursday"),
         ("Antw: WG: Thursday", "Re: Thursday"),
+        ("回复\uff1aRe: 转发: 星期四", "Re: 星期四"),
+        ("VB: PD: Antwort: Thursday", "Re: Thursday"),
         ("Regarding: Thursday", "Re: Regarding: Thursday"),
         ("", "Re:"),
     ],

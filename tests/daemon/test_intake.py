@@ -140,6 +140,51 @@ def test_a_mail_forwarded_inline_is_answered(client: str) -> None:
     assert asked.reasons == ()
 
 
+HTML = {
+    "Gmail": """<div dir="ltr">Offer Friday at 3.<br><br><div class="gmail_quote">
+<div dir="ltr" class="gmail_attr">---------- Forwarded message ---------<br>From:
+<strong class="gmail_sendername" dir="auto">Stew Pidd</strong> <span dir="auto">&lt;<a
+href="mailto:stew@example.com">stew@example.com</a>&gt;</span><br>Date: Mon, 4 Mar 2024 at 10:00<br>
+Subject: Thursday<br>To: Jen Doe &lt;<a href="mailto:jen.doe@example.org">jen.doe@example.org</a>
+&gt;<br></div><br><br><div dir="ltr">Can we meet on Thursday?<br><br>Stew</div></div></div>""",
+    "Outlook on the web": """<div class="elementToProof">Offer Friday at 3.</div>
+<div id="appendonsend"></div><hr style="display:inline-block;width:98%"><div id="divRplyFwdMsg"
+dir="ltr"><font><b>From:</b> Stew Pidd &lt;stew@example.com&gt;<br><b>Sent:</b> Monday, March 4,
+2024 10:00 AM<br><b>To:</b> Jen Doe &lt;jen.doe@example.org&gt;<br><b>Subject:</b> Thursday</font>
+<div>&nbsp;</div></div><div>Can we meet on Thursday?</div><div><br></div><div>Stew</div>""",
+    "Outlook, German": """<div class="WordSection1"><p class="MsoNormal">Offer Friday at 3.</p>
+<div><div style="border:none;border-top:solid #E1E1E1 1.0pt"><p class="MsoNormal"><b>Von:</b> Stew
+Pidd &lt;stew@example.com&gt; <br><b>Gesendet:</b> Montag, 4. M&auml;rz 2024 10:00<br><b>An:</b>
+Jen Doe &lt;jen.doe@example.org&gt;<br><b>Betreff:</b> Thursday</p></div></div><p class="MsoNormal">
+Can we meet on Thursday?</p><p class="MsoNormal">&nbsp;</p><p class="MsoNormal">Stew</p></div>""",
+    "Apple Mail": """Offer Friday at 3.<br><div><br><blockquote type="cite"><div>Begin forwarded
+message:</div><br class="x"><div><b>From: </b>Stew Pidd &lt;<a
+href="mailto:stew@example.com">stew@example.com</a>&gt;</div><div><b>Subject: </b>Thursday</div>
+<div><b>Date: </b>4 March 2024 at 10:00:00 GMT</div><div><b>To: </b>Jen Doe
+&lt;jen.doe@example.org&gt;</div><br><div>Can we meet on Thursday?<br><br>Stew</div></blockquote>
+</div>""",
+    "Thunderbird": """<p>Offer Friday at 3.</p><div class="moz-forward-container"><br><br>--------
+Forwarded Message --------<table class="moz-email-headers-table"><tbody><tr><th>Subject: </th>
+<td>Thursday</td></tr><tr><th>Date: </th><td>Mon, 4 Mar 2024 10:00:00 +0000</td></tr><tr><th>From:
+</th><td>Stew Pidd <a href="mailto:stew@example.com">&lt;stew@example.com&gt;</a></td></tr><tr>
+<th>To: </th><td>jen.doe@example.org</td></tr></tbody></table><br><br><p>Can we meet on
+Thursday?</p><p>Stew</p></div>""",
+}
+
+
+@pytest.mark.parametrize("client", HTML)
+def test_a_mail_forwarded_as_html_alone_is_answered(client: str) -> None:
+    """The same where the request has no plain text."""
+    html = f"<html><body>{HTML[client]}</body></html>"
+    kind = "text/html; charset=utf-8"
+    asked = _understood(_request(html, Subject="Fwd: Thursday", Content_Type=kind))
+    assert asked.instruction == WORDS
+    assert asked.to == (Address("Stew Pidd", "stew@example.com"),)
+    assert asked.sender.email == "jen.doe@example.org"
+    assert asked.quoted == SAID
+    assert "Stew Pidd wrote:" in asked.attribution
+
+
 @pytest.mark.parametrize("client", FORWARDED)
 def test_a_forward_without_a_word_is_to_be_answered(client: str) -> None:
     """Nothing above the forwarded mail: then it is answered."""
