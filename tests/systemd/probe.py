@@ -14,6 +14,8 @@ import errno
 import json
 import mmap
 import os
+import platform
+import resource
 import socket
 import stat
 import sys
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _IO_URING_SETUP = 425
+_IOPRIO_SET = {"x86_64": 251}.get(platform.machine(), 30)
+_IOPRIO_IDLE = 3 << 13
 _CLONE_NEWUSER, _CLONE_NEWNS = 0x10000000, 0x00020000
 _ADDR_NO_RANDOMIZE = 0x0040000
 _MULTICAST = ("224.0.0.251", 5353)
@@ -96,11 +100,6 @@ def write_and_execute() -> None:
     mmap.mmap(-1, 4096, prot=protection).close()
 
 
-def be_nice() -> None:
-    """Take the lowest priority, as a training does."""
-    os.nice(19)
-
-
 def attempts(mail: str, other: str) -> dict[str, Callable[[], object]]:
     """Return all attempts, by their names."""
     state = Path(os.environ.get("STATE_DIRECTORY", "/tmp"))  # noqa: S108 - as root, for comparison
@@ -136,7 +135,9 @@ def attempts(mail: str, other: str) -> dict[str, Callable[[], object]]:
         "make a device": lambda: os.mknod(state / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3)),
         "make a set-user-ID program": lambda: set_user_bit(state / "program"),
         "run in real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
-        "lower its priority": be_nice,
+        "lower its priority": lambda: os.nice(19),
+        "leave the disk to others": lambda: call("syscall", _IOPRIO_SET, 1, 0, _IOPRIO_IDLE),
+        "limit its memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32)),
         "write and execute memory": write_and_execute,
         "send to all machines of the link": send_multicast,
         "make raw packets": lambda: open_socket(socket.AF_INET, socket.SOCK_RAW, 1),

@@ -38,6 +38,7 @@ _ALLOWED = {
         "use /tmp",
         "use credentials",
         "ask another service",  # the resolver is one
+        "limit its memory",  # as the processes that read mail do
         "write /dev/shm/probe",
         "socket AF_UNIX",
         "socket AF_INET",
@@ -48,7 +49,9 @@ _ALLOWED = {
         "keep models",
         "use /tmp",
         "write /dev/shm/probe",  # its own
-        "lower its priority",
+        "lower its priority",  # as a training does
+        "leave the disk to others",
+        "limit its memory",
         "write and execute memory",
         "socket AF_UNIX",
     },

@@ -100,9 +100,7 @@ def check_stopped(service: Service) -> None:
     began = time.monotonic()
     service.machine.run("systemctl", "stop", units.MAIL)
     assert time.monotonic() - began < 10
-    for unit in (units.MODEL, units.SOCKET):
-        service.machine.wait_for(
-            lambda unit=unit: service.machine.show(unit, "ActiveState") == "inactive"
-        )
+    show, both = service.machine.show, (units.MODEL, units.SOCKET)
+    service.machine.wait_for(lambda: {show(u, "ActiveState") for u in both} == {"inactive"})
     assert service.machine.show(units.MODEL, "Result") == "success"
     assert not service.machine.path("/run/panza-model.sock").exists()

@@ -70,8 +70,8 @@ class Session:
         runtime = f"/run/user/{uid}"
         self.bus = f"{runtime}/bus"
         self._manager = f"user@{uid}.service"
-        self._as = ("setpriv", "--reuid=jen", "--regid=jen", "--init-groups", "env")
-        self._as += (f"HOME={_HOME}", "USER=jen", f"XDG_RUNTIME_DIR={runtime}")
+        jen = ("setpriv", "--reuid=jen", "--regid=jen", "--init-groups", "env")
+        self._as = (*jen, f"HOME={_HOME}", "USER=jen", f"XDG_RUNTIME_DIR={runtime}")
 
     def run(self, *command: str) -> CompletedProcess[str]:
         """Run a command as the user."""
