@@ -210,10 +210,10 @@ class JensMail:
                     marks[name, hashlib.sha256(one.raw).hexdigest(), one.flags] += 1
         return marks
 
-    def surround(self) -> None:
+    def surround(self, count: int = 12) -> None:
         """Put other people's mail into every folder."""
         for name in ("INBOX", *FOLDERS):
-            for number in range(12):
+            for number in range(count):
                 flags = [b"\\Seen", b"\\Flagged", b"\\Draft"][: number % 4]
                 self.client.append(name, stranger(number, name.replace(" ", "")), flags)
 
