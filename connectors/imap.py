@@ -147,7 +147,9 @@ class ImapConnector(Connector):
         name = self.ensure(role)
         try:
             with self._asking("APPEND") as client:
-                answer = client.append(name, canonical(raw), list(flags), date)
+                # No server takes NUL (RFC 3501, 9), and Cyrus no bare line feed.
+                stored = canonical(raw).replace(b"\0", b"")
+                answer = client.append(name, stored, list(flags), date)
         except RefusedError as error:
             if error.code == "TRYCREATE":  # somebody removed the folder
                 self._forget(role)

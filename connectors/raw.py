@@ -12,12 +12,8 @@ _HEADER_END = re.compile(rb"(?:\A|\r?\n)\r?\n")
 
 
 def canonical(raw: bytes) -> bytes:
-    """Return a message as every server takes it (RFC 5322, RFC 3501).
-
-    Every line end, bare CR and bare LF too, is CRLF, and there is no NUL.
-    """
-    lines = raw.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return lines.replace(b"\n", b"\r\n")
+    """Return a message with every line end, bare CR and bare LF too, as CRLF (RFC 5322)."""
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def message_id(raw: bytes) -> str:

@@ -3,7 +3,8 @@ r"""From the outbox into a folder, exactly once.
 IMAP has no transactions. The folder's UIDVALIDITY and UIDNEXT are committed before each APPEND, so
 that after an answer that never came the folder itself tells what became of it:
 
-* The message is there, under its Message-ID: it arrived.
+* The message is there, under its Message-ID: it arrived. Some servers give it another one; there a
+  draft that came since and says the same, with the same date, is taken for it.
 * No UID was given since, or all that were given belong to other messages which are still there: it
   did not arrive, and is appended again.
 * A UID was given since and is gone. Another program's autosave may have had it; or the draft, and
@@ -31,12 +32,13 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from connectors.base import Cursor, FolderMissingError, RefusedError, Role
+from connectors.base import Cursor, FolderMissingError, MessageError, RefusedError, Role
+from connectors.mail import parse
 from connectors.raw import canonical
 from daemon.journal import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from connectors.base import Connector, FolderState, Message
     from daemon.journal import Journal, Parcel
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 SWEPT_FOR = timedelta(days=1)
 """How long copies may still turn up: servers give up on a stalled literal within the hour."""
 
+_OURS = "panza."  # how the Message-IDs of `compose` begin
 _RECENT = 2000  # UIDs at the end of Sent, where a draft lies that was just sent
 _ROLES = {Kind.DRAFT: Role.DRAFTS, Kind.NOTE: Role.REQUESTS}
 # Without \Draft some clients show a received mail that cannot be edited.
@@ -121,7 +124,7 @@ def _fate(connector: Connector, parcel: Parcel) -> _Fate:
     role = _ROLES[parcel.kind]
     folder = connector.state(role)
     found = connector.message_ids(role, _first_uid(parcel, folder))
-    if parcel.message_id in found.values():
+    if parcel.message_id in found.values() or _is_renamed(connector, parcel, folder, found):
         return _Fate.ARRIVED
     given = range(parcel.uidnext, folder.uidnext)
     if parcel.uidvalidity != folder.uidvalidity or all(uid in found for uid in given):
@@ -133,7 +136,29 @@ def _fate(connector: Connector, parcel: Parcel) -> _Fate:
 
 def _is_there(connector: Connector, parcel: Parcel, folder: FolderState) -> bool:
     found = connector.message_ids(_ROLES[parcel.kind], _first_uid(parcel, folder))
-    return parcel.message_id in found.values()
+    return parcel.message_id in found.values() or _is_renamed(connector, parcel, folder, found)
+
+
+def _is_renamed(
+    connector: Connector, parcel: Parcel, folder: FolderState, found: Mapping[int, str]
+) -> bool:
+    """Tell whether a draft lies there under a Message-ID of the server's, as with Microsoft.
+
+    Only what came since is looked at, and none of Panza's other drafts, which may say the same.
+    """
+    new = [uid for uid, name in found.items() if not name.startswith(_OURS)]
+    if parcel.kind is not Kind.DRAFT or parcel.uidvalidity != folder.uidvalidity or not new:
+        return False
+    cursor = Cursor(folder.uidvalidity, min(new) - 1)
+    candidates = connector.fetch(Role.DRAFTS, cursor, last=max(new))
+    ours = _content(parcel.raw)
+    return any(one.uid in new and _content(one.raw) == ours for one in candidates)
+
+
+def _content(raw: bytes) -> str:
+    with suppress(MessageError):
+        return parse(raw).content_hash
+    return ""
 
 
 def _is_in_sent(connector: Connector, parcel: Parcel) -> bool:
