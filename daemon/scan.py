@@ -8,6 +8,7 @@ Sent is looked at again.
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 PROOF_WITHIN = timedelta(hours=1)
 """How long a mail may precede its copy in Sent; clients store the copy after sending."""
 
+_BODY = re.compile(rb"\r?\n\r?\n")
 _RECENT = 2000  # UIDs at the end of Sent, where new copies arrive
 
 
@@ -104,7 +106,7 @@ class Scanner:
         self, message: Message, place: Cursor, reading: Reading, seen: datetime | None
     ) -> None:
         try:
-            part = mime.read(message.raw)
+            part = _read(message.raw)
             verdict = self._verdict(message, part, reading, seen)
         except MessageError as error:
             self._refuse(place, Verdict(Standing.REFUSED, f"it cannot be read: {error}"), seen)
@@ -207,6 +209,14 @@ class _Sent:
                 cursor = Cursor(folder.uidvalidity, uid - 1)
                 for message in self.connector.fetch(Role.SENT, cursor, last=uid):
                     yield message.raw
+
+
+def _read(raw: bytes) -> Part:
+    """Return a message; of one whose body passes a limit the header, which tells whose it is."""
+    try:
+        return mime.read(raw)
+    except MessageError:
+        return mime.read(_BODY.split(raw, maxsplit=1)[0] + b"\r\n\r\n")
 
 
 def request_key(raw: bytes) -> str:

@@ -170,6 +170,9 @@ FORGED: dict[str, Case] = {
     "somebody else's, in the display name a filter reads": Case(
         mail(EVE, ("To", "=?utf-8?q?jen+panza=40example=2Eorg?= <a@example.com>"))
     ),
+    "somebody else's, with a body that nobody can read": Case(
+        mail(EVE, ("Content-Type", "multipart/mixed; boundary=b"), body="--b\n\nx\n" * 2000)
+    ),
     # Marks of transport that were to be hidden
     "filed in by a rule": Case(came(("To", "jen@example.org"))),
     "ARC alone": Case(mail(top="ARC-Seal: i=1; cv=none; d=example.com\n")),
