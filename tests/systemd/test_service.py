@@ -182,3 +182,11 @@ def test_an_installation_that_does_not_start_is_told(service: Service) -> None:
     assert done.returncode == 1
     assert "panza.service failed" in done.stderr
     assert "journalctl -u panza" in done.stderr
+
+
+def test_only_root_installs_for_the_system(service: Service) -> None:
+    """Anybody else is told of `--user`, and changes nothing."""
+    somebody = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    done = service.machine.run(*somebody, PANZA, "service", "install", fails=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "panza service install --user" in done.stderr

@@ -107,13 +107,6 @@ def test_a_faulty_configuration_is_refused(service: Service, tmp_path: Path) -> 
     assert not list(tmp_path.rglob("*.service"))
 
 
-@pytest.mark.skipif(not os.geteuid(), reason="root may write units of the system")
-def test_only_root_installs_for_the_system(tmp_path: Path) -> None:
-    """Without root, and without --user, nothing is written."""
-    (tmp_path / "panza.yaml").write_text(CONFIG)
-    assert cli.main(["--config", str(tmp_path / "panza.yaml"), "service", "install"]) == 1
-
-
 def test_an_installation_in_a_home_is_refused() -> None:
     """The service of the system would not see it; the remedy says where to install."""
     with pytest.raises(UnfitError, match="sees no homes") as caught:
