@@ -7,9 +7,12 @@
 * `daemon.store`, `daemon.database`, `daemon.schema`, `daemon.runs`: what is kept of an account.
 * `daemon.sync`: new sent mail in; `daemon.retrieval`: what earlier mail is near to a request.
 * `daemon.training`, `daemon.evaluating`, `daemon.material`: from stored mails to an adapter in use.
-* `daemon.writer`: drafts; `daemon.recipients`: whom they are for; `daemon.compose`: their bytes.
-* `daemon.requests`: the folder "Panza requests", with `daemon.scan`, `daemon.intake`,
-  `daemon.trust`, `daemon.sightings`, `daemon.journal`, `daemon.delivery` and `daemon.notes`.
+* `daemon.writer`: drafts; `daemon.recipients`: whom they are for; `daemon.habit`: how they quote;
+  `daemon.compose`: their bytes.
+* `daemon.requests`: the folder "Panza requests", with `daemon.scan` and `daemon.sightings`. Whose
+  word counts: `daemon.trust`, `daemon.authres`; what is asked: `daemon.intake`,
+  `daemon.header_lines`, `daemon.originals`; what comes of it: `daemon.journal`, `daemon.delivery`,
+  `daemon.notes`, `daemon.post`.
 * `daemon.service`: `panza run`, the mail process: a `daemon.worker` for each account, and the
   schedule of `daemon.jobs`, with `daemon.cron`, `daemon.backoff`, `daemon.troubles`, `daemon.notify`.
 * `daemon.model_server`: `panza model`, the model process; `daemon.protocol` is what both say,
