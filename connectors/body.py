@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from connectors.mime import Part
 
 MAX_TEXT = 2**20  # characters of a plain text; more than that nobody wrote
+MAX_LINES = 20_000  # of a plain text
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ def _plain(part: Part) -> Body:
     text = _without_armour(_decode(part))
     if len(text) > MAX_TEXT:
         raise MessageError(f"a text of {len(text)} characters is too large to read")
+    if (lines := text.count("\n")) > MAX_LINES:
+        raise MessageError(f"a text of {lines} lines is too large to read")
     if part.parameters.get("format", "").lower() == "flowed":
         return unflow(text, delsp=part.parameters.get("delsp", "").lower() == "yes")
     return Body(text, wrapped=True)

@@ -49,6 +49,7 @@ _REFUSED = frozenset(
 # Labels under which printable ASCII says what it seems to say; UTF-7 and ISO-2022 are none.
 _SEVEN_BIT = frozenset({"", "utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252"})
 _SAMPLE = 32 * 1024  # bytes that charset-normalizer looks at; its time grows with this
+_TELLING = 64  # bytes; of fewer it tells nothing, and a header may have thousands of such words
 _NOISE = re.compile(
     # Control characters, soft hyphen, zero width space, byte order mark, lone surrogates, and
     # the tag block, which carries text that no reader sees.
@@ -121,6 +122,8 @@ def _nearly(data: bytes, name: str) -> str | None:
 
 
 def _guess(data: bytes) -> str:
+    if len(data) < _TELLING:
+        return "cp1252"
     # Imported here: it costs start-up time, and nearly no mail needs it.
     from charset_normalizer import from_bytes
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 MAX_MARKUP = 2 * 2**20  # characters that are converted; libxml2 and inscriptis are linear in them
+MAX_TAGS = 25_000
 
 _LOOKS = 3  # places that are looked at for a header; Outlook on the web has it at the second
 
@@ -25,6 +26,7 @@ _XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _HIDDEN = re.compile(
     r"<(style|script|head|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL | re.IGNORECASE
 )
+_SPACING = re.compile(r"padding[^;]*;?|margin[^;]*\d{3}[^;]*;?", re.IGNORECASE)
 _BREAK = re.compile(r"<(?:br|p|div|tr|li|h[1-6]|blockquote)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
 
@@ -54,11 +56,14 @@ def to_text(markup: str) -> str:
     """Convert an HTML document or fragment; broken markup gives what text can be saved.
 
     Raises:
-        ValueError: The markup is longer than ``MAX_MARKUP`` without its inlined images.
+        ValueError: The markup is longer than ``MAX_MARKUP`` without its inlined images, or has
+            more than ``MAX_TAGS``.
     """
     markup = _XML_DECLARATION.sub("", _DATA_URL.sub('""', markup))
     if len(markup) > MAX_MARKUP:
         raise ValueError(f"HTML of {len(markup)} characters is too large to read")
+    if (tags := markup.count("<")) > MAX_TAGS:
+        raise ValueError(f"HTML of {tags} tags is too large to read")
     # Imported here: they cost start-up time, and most mail has a plain text.
     from lxml.etree import LxmlError
     from lxml.html import document_fromstring
@@ -146,6 +151,9 @@ def _render(tree: HtmlElement) -> str:
             paragraph.tag = "div"
             if not paragraph.text_content().strip():
                 paragraph.append(paragraph.makeelement("br"))
+    for element in tree.xpath("descendant-or-self::*[@style]"):
+        # What is indented by a million columns would be filled with blanks.
+        element.set("style", _SPACING.sub("", element.get("style")))
     config = ParserConfig(css=CSS_PROFILES["strict"])
     return str(Inscriptis(tree, config).get_text())
 

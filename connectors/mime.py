@@ -11,9 +11,9 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from email.message import Message as _Fields
-from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING
 
+from connectors import charsets
 from connectors.base import MessageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ MAX_FALSE_DELIMITERS = 100_000  # places that begin like a delimiter line and ar
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +208,16 @@ def _parameters(value: bytes) -> tuple[str, dict[str, str]]:
     content_type = fields.get_content_type() if b"/" in value.split(b";")[0] else ""
     found: dict[str, str] = {}
     for name, parameter in fields.get_params(failobj=[])[1:]:
-        found.setdefault(name.lower(), collapse_rfc2231_value(parameter))
+        found.setdefault(name.lower(), _parameter(parameter))
     return content_type, found
+
+
+def _parameter(value: str | tuple[str | None, str | None, str]) -> str:
+    """Decode a parameter; one that names its charset (RFC 2231) comes as three."""
+    if isinstance(value, str):
+        return value
+    charset, _, text = value
+    return charsets.decode(text.encode("latin-1", "replace"), charset or "")
 
 
 def _decoded(data: bytes, encoding: bytes) -> bytes:
@@ -217,7 +226,7 @@ def _decoded(data: bytes, encoding: bytes) -> bytes:
         case b"quoted-printable":
             return binascii.a2b_qp(data)
         case b"base64":
-            symbols = _NOT_BASE64.sub(b"", data)
+            symbols = data.translate(None, _NOT_BASE64)
             whole = len(symbols) - (1 if len(symbols) % 4 == 1 else 0)
             return binascii.a2b_base64(symbols[:whole] + b"=" * (-whole % 4))
         case _:

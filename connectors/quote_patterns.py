@@ -104,7 +104,7 @@ _LABELS = {
 }
 _FIELD_OF = {name: field for field, names in _LABELS.items() for name in names.split("|")}
 _FIELD_OF.update({"date d'envoi": "date", "date d’envoi": "date"})
-_HEADER_LINE = re.compile(r"\s*\*?([^\W\d_][^:：*@\d]{0,24}?)\s?\*?\s?[:：]\*?\s*(.*?)\*?\s*")
+_HEADER_LINE = re.compile(r"\s*\*?([^\W\d_][^:：*@\d]{0,24}?)\s?\*?\s?[:：]\*?(.*)")
 
 
 def is_separator(line: str) -> bool:
@@ -124,4 +124,4 @@ def header_line(line: str) -> tuple[str, str] | None:
     """
     found = _HEADER_LINE.fullmatch(line) if ":" in line or "：" in line else None
     field = _FIELD_OF.get(found[1].lower()) if found else None
-    return (field, found[2]) if found and field else None
+    return (field, found[2].strip().removesuffix("*").rstrip()) if found and field else None

@@ -18,7 +18,7 @@ from connectors import quote_patterns as patterns
 
 MAX_SPAN = 4  # lines that an attribution is wrapped over
 MAX_ATTRIBUTION = 400  # characters
-MAX_CANDIDATES = 1000  # lines of one text that are looked at as announcements
+MAX_CANDIDATES = 300  # lines of one text that are looked at as announcements
 MAX_HEADER_LINES = 40  # of a header block, with what its values wrap over
 
 _QUOTED = re.compile(r" ?>")

@@ -24,7 +24,7 @@ from connectors.mail import Address, Mail, parse
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-SECONDS: Final = 3.0
+SECONDS: Final = 2.0
 """The time of a processor that one message may take, on which the process ends by SIGPROF."""
 
 MEMORY: Final = 256 * 2**20

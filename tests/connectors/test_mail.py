@@ -294,6 +294,8 @@ HOSTILE = {
     "no end of header": b"x" * 300_000,
     "huge Content-Type": raw(Content_Type="text/plain; " + "a=b;" * 10_000),
     "huge text": raw("word " * 300_000),
+    "countless lines": raw("a\n" * 300_000),
+    "countless tags": raw("<p>a" * 30_000, Content_Type="text/html"),
 }
 
 
@@ -323,7 +325,7 @@ ODD = {
     "folds": raw(Subject="x\n " * 50_000),
     "attached in attached": b"Content-Type: message/rfc822\n\n" * 10_000,
     "combining marks": raw("a" + "\u0301\u0316" * 100_000),
-    "flowed": raw("a \n" * 300_000, Content_Type="text/plain; format=flowed"),
+    "flowed": raw("a \n" * 20_000, Content_Type="text/plain; format=flowed"),
     "encoded boundary": raw("x", Content_Type="multipart/mixed; boundary*=utf-8''%ff"),
     "mbox separator": b"From jen@example.org Mon Apr  3\n" + raw("Hi there"),
 }
