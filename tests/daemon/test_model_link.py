@@ -282,6 +282,6 @@ heavy = {"torch", "numpy", "transformers", "peft", "safetensors"} & sys.modules.
 print(sorted(heavy))
 """
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -35,7 +35,7 @@ _ENTER = "from daemon import offline; offline.enter()\n"
 def run(code: str) -> str:
     """Run Python in a process of its own; return what it prints."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -169,7 +169,9 @@ except UnfitError as error:
 def test_the_command_is_offline_before_it_serves(tmp_path: Path) -> None:
     """`panza model` has its filter when its socket answers; the socket is its owner's alone."""
     path = tmp_path / "m.sock"
-    process = subprocess.Popen([sys.executable, "-m", "daemon", "model", "--socket", str(path)])  # noqa: S603
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "daemon", "model", "--socket", str(path)]
+    )  # noqa: S603
     try:
         deadline = time.monotonic() + 60
         while not path.exists() and time.monotonic() < deadline:

@@ -239,7 +239,7 @@ except Exception as error:
     print(process.pid, type(error).__name__, process.link.address.parent, flush=True)
 time.sleep(100)
 """
-    daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    daemon = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
         assert daemon.stdout is not None
         pid, fault, folder = daemon.stdout.readline().split()

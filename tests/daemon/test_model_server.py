@@ -78,7 +78,7 @@ Jen
 
 
 class House:
-    """A configuration with 40 mails, a tiny model, and the model process that serves it.
+    """A configuration with 30 mails, a tiny model, and the model process that serves it.
 
     Attributes:
         file: The configuration's file.
@@ -157,7 +157,7 @@ def house(
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         made = House(folder)
         with made.store() as store:
-            for i in range(40):
+            for i in range(30):
                 text = f"Hi Stew,\n\nplease bring {i} boards of larch on day {i}.\n\nCheers,\nJen"
                 store.keep(Place("test", 1, i + 1), make_mail(i, text=text))
         yield made
@@ -228,13 +228,11 @@ def test_a_training_goes_from_mails_to_the_next_draft(house: House) -> None:
     So it is when the adapter in use is exchanged by somebody else.
     """
     done = house.train()
-    assert (done["examples"], done["held_out"]) == (32, 8)
+    assert (done["examples"], done["held_out"]) == (24, 6)
     with house.store() as store:
         rows = store.database.row("SELECT count(*) FROM instructions")
-        assert rows == (40,)
-        assert store.database.row("SELECT count(*) FROM embeddings") == (40,)
-        again = house.link.playback("jen", store.save_instructions)
-    assert again == {"made": 0, "total": 40}  # nothing is played back twice
+        assert rows == (30,)
+        assert store.database.row("SELECT count(*) FROM embeddings") == (30,)
     registry = adapters_folder(house.config, house.account)
     registry.promote(done["adapter"])
     draft = house.writer.write(BRIEF)
@@ -363,7 +361,17 @@ def test_it_leaves_when_it_is_not_used(house: House) -> None:
 @contextmanager
 def by_hand(file: Path, path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `panza model` on a socket of its own."""
-    words = [sys.executable, "-m", "daemon", "--config", str(file), "model", "--socket", str(path)]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "daemon",
+        "--config",
+        str(file),
+        "model",
+        "--socket",
+        str(path),
+    ]
     process = subprocess.Popen(words)  # noqa: S603
     try:
         assert until(path.exists)

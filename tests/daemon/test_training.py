@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from daemon import config as configuration
-from daemon import evaluating, training
+from daemon import evaluating, material, training
 from daemon.brief import Brief
 from daemon.progress import silent
 from daemon.store import Place, Store
@@ -25,11 +25,12 @@ from daemon.writer import LinkGuard, Writer
 from trainer.errors import AdapterError, ModelMissingError, TooFewMailsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from connectors.mail import Mail
     from daemon.config import Config
+    from daemon.store import Instruction
     from trainer.base_model import LanguageModel
 
 pytestmark = pytest.mark.skipif(
@@ -144,6 +145,33 @@ def test_writer_and_evaluation_use_the_adapter_that_was_named(config: Config, fi
         )
         with pytest.raises(AdapterError):
             evaluating.evaluate(config, account, store, adapter="nothing", progress=silent)
+
+
+def test_a_store_that_is_only_read_is_not_written(config: Config, filled: Path) -> None:
+    """A training over one makes for itself what is missing, and keeps nothing of it."""
+    with Store(filled, read_only=True) as store:
+        done = training.train(config, config.accounts[0], store, progress=silent)
+        assert sum(done.instructions.values()) == 30
+        for table in ("instructions", "embeddings"):
+            assert store.database.row(f"SELECT count(*) FROM {table}") == (0,)  # noqa: S608
+
+
+def test_instructions_are_made_for_somebody_else_to_keep(config: Config, filled: Path) -> None:
+    """What is missing is handed over, batch by batch; what was kept is not made again."""
+    batches: list[tuple[str, Mapping[str, Instruction]]] = []
+
+    def take(version: str, made: Mapping[str, Instruction]) -> None:
+        batches.append((version, made))
+
+    with Store(filled) as store:
+        assert material.play_back_missing(config, store, 1000, take, silent) == 30
+        assert [len(made) for _, made in batches] == [8, 22]
+        store.save_instructions(*batches[0])
+        assert material.play_back_missing(config, store, 1000, take, silent) == 30
+        assert [len(made) for _, made in batches] == [8, 22, 22]
+        store.save_instructions(*batches[1])
+        assert material.play_back_missing(config, store, 20, take, silent) == 20
+        assert len(batches) == 3
 
 
 def test_too_few_mails_are_told(config: Config) -> None:
