@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.config import Config
 
+_SYSTEM_CONFIG = Path("/etc/panza/panza.yaml")
 _HOMES = tuple(map(Path, ("/home", "/root", "/run/user")))  # what ProtectHome=yes hides
 
 
@@ -90,8 +91,7 @@ def _config_file(options: Namespace) -> Path:
     """Return the configuration that the service is to have, as the service sees its path."""
     if options.config:
         return Path(os.path.abspath(options.config))  # noqa: PTH100 - links stay links
-    *_, of_user, of_system = config_file.places()
-    return of_user if options.user else of_system
+    return config_file.places()[1] if options.user else _SYSTEM_CONFIG
 
 
 def _below(prefix: Path | None, path: Path) -> Path:
