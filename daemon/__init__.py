@@ -14,10 +14,13 @@
   `daemon.header_lines`, `daemon.originals`; what comes of it: `daemon.journal`, `daemon.delivery`,
   `daemon.notes`, `daemon.post`.
 * `daemon.service`: `panza run`, the mail process: a `daemon.worker` for each account, and the
-  schedule of `daemon.jobs`, with `daemon.cron`, `daemon.backoff`, `daemon.troubles`, `daemon.notify`.
-* `daemon.model_server`: `panza model`, the model process; `daemon.protocol` is what both say,
-  `daemon.model_link` and `daemon.model_process` are the mail process's end of it,
-  `daemon.offline` shuts the network off.
+  schedule of `daemon.jobs`, with `daemon.cron`, `daemon.backoff`, `daemon.troubles` and
+  `daemon.notify`.
+* `daemon.protocol`: what mail process and model process say to each other; `daemon.model_link` is
+  the mail process's end, with `daemon.training_job`; `daemon.model_process` starts the other one.
+* `daemon.model_server`: `panza model`, the model process, on the socket of `daemon.activation`:
+  `daemon.model_desk` writes with `daemon.models`, `daemon.model_child` and `daemon.model_job` do
+  what takes long in a process of its own; `daemon.offline` shuts the network off.
 * `daemon.demo`: all of it on a sample mailbox.
 * `daemon.errors`: every fault, and what to do about it.
 """

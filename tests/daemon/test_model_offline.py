@@ -169,9 +169,8 @@ except UnfitError as error:
 def test_the_command_is_offline_before_it_serves(tmp_path: Path) -> None:
     """`panza model` has its filter when its socket answers; the socket is its owner's alone."""
     path = tmp_path / "m.sock"
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "daemon", "model", "--socket", str(path)]
-    )  # noqa: S603
+    words = [sys.executable, "-P", "-m", "daemon", "model", "--socket", str(path)]
+    process = subprocess.Popen(words)  # noqa: S603
     try:
         deadline = time.monotonic() + 60
         while not path.exists() and time.monotonic() < deadline:
