@@ -366,7 +366,8 @@ class Wire(imaplib.IMAP4):
         self.hung_up = isinstance(error, ConnectionError | ssl.SSLEOFError) and not self._bye()
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[:size])
         del self._buffer[:size]
         return taken
 

@@ -227,7 +227,7 @@ def waiting(connector: Connector, timeout: float = 30.0) -> Iterator[list[object
 
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.3)  # long enough for the wait to have begun, which nothing tells from outside
+    time.sleep(0.1)  # by now the wait has begun as a rule; it may also end before it begins
     try:
         yield outcome
     finally:

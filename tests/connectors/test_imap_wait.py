@@ -13,11 +13,17 @@ import pytest
 from scripted import ORDINARY, Talk, listening, local, scripted
 
 from connectors.base import Role, UnreachableError
-from connectors.imap import ImapConnector
+from connectors.imap import ImapConnector, ImapSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from dovecot import Dovecot
+    from imapclient import IMAPClient
+
+    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
 
 _IDLES = "* CAPABILITY IMAP4rev1 IDLE\r\n"
 _TWO = str(ORDINARY["(?:EXAMINE|SELECT)"])
@@ -47,7 +53,7 @@ def in_a_thread(call: Callable[[], object]) -> Iterator[list[object]]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    time.sleep(0.3)  # long enough for the call to be where it will stay
+    time.sleep(0.15)  # long enough for the call to be where it will stay, as a rule
     try:
         yield outcome
     finally:
@@ -290,6 +296,33 @@ def test_two_lines_in_one_record(certificate: tuple[Path, Path]) -> None:
 
     with tls_server(certificate, idle) as connector, shorter_than(5):
         assert connector.wait(Role.SENT, 20) is True
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_waiting_under_tls(security: str, dovecot: Dovecot, emptied: Emptied) -> None:
+    """A real server's news come through TLS, the wait can be ended, and the line stays good."""
+    with emptied(dovecot, "Sent") as client:
+        settings = ImapSettings(
+            dovecot.host,
+            dovecot.user,
+            dovecot.password,
+            port=dovecot.tls_port if security == "tls" else dovecot.port,
+            security=security,  # type: ignore[arg-type]
+            ca_file=dovecot.ca_file,
+        )
+        with ImapConnector(settings) as connector, shorter_than(10):
+            connector.state(Role.SENT)
+            with in_a_thread(lambda: connector.wait(Role.SENT, 20)) as outcome:
+                client.append("Sent", b"Subject: x\r\n\r\nx\r\n")
+            assert outcome == [True]
+            assert connector.state(Role.SENT).messages == 1
+            with in_a_thread(lambda: connector.wait(Role.SENT, 20)) as outcome:
+                connector.wake()
+            assert outcome == [False]
+            with in_a_thread(lambda: connector.wait(Role.SENT, 20)) as outcome:
+                connector.abort()
+            assert isinstance(outcome[0], UnreachableError)
+            assert connector.state(Role.SENT).messages == 1
 
 
 def test_half_a_record_holds_nobody_up(certificate: tuple[Path, Path]) -> None:
