@@ -253,7 +253,10 @@ class Service:
         )
 
     async def _attempt(self, job: Job) -> None:
-        seconds = await self._in_thread(job.attempt, job.title)
+        try:
+            seconds = await self._in_thread(job.attempt, job.title)
+        except asyncio.CancelledError:  # the scheduler was shut down; `stop` waits for the thread
+            return
         if seconds is not None and self._scheduler.running:
             again = datetime.now(UTC) + timedelta(seconds=seconds)
             self._scheduler.modify_job(job.title, next_run_time=again)

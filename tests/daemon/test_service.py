@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,6 +93,14 @@ class Home:
         )
         self.started.append(process)
         return process
+
+    def train_is_due(self) -> None:
+        """Sync some mail, and let the time of a training have passed long ago."""
+        for number in range(3):
+            self.mailbox.append(Role.SENT, SENT % (number, number))
+        assert self.panza("sync").returncode == 0
+        with Store(self.folder / "data" / "jen") as store:
+            store.set_note("training considered", datetime(2024, 1, 1, tzinfo=UTC).isoformat())
 
     def status(self) -> dict[str, Any]:
         """Return what the status says."""
@@ -240,6 +248,18 @@ def test_a_stop_in_the_middle_of_a_draft_costs_nothing(home: Home) -> None:
     assert until(lambda: home.drafts() == 1)
 
 
+def test_a_stop_in_the_middle_of_a_training_is_no_fault(home: Home) -> None:
+    """Told to stop while a job of the schedule runs, it ends in time and without a word."""
+    home.model.held.clear()
+    home.train_is_due()
+    process = home.run()
+    assert until(lambda: any(isinstance(one, protocol.Train) for one in home.model.asked))
+    code, log = ended(process)
+    assert code == 0
+    assert "Traceback" not in log
+    assert home.status()["accounts"][0]["troubles"] == []
+
+
 def test_interrupted_it_ends_like_that_too(home: Home) -> None:
     """Ctrl-C in a terminal is a clean end."""
     process = home.run()
@@ -252,12 +272,7 @@ def test_interrupted_it_ends_like_that_too(home: Home) -> None:
 
 def test_a_training_that_was_missed_is_made_up_for(home: Home) -> None:
     """A time that passed while no daemon ran counts, once, if enough mail is new."""
-    for number in range(3):
-        home.mailbox.append(Role.SENT, SENT % (number, number))
-    assert home.panza("sync").returncode == 0
-    with Store(home.folder / "data" / "jen") as store:
-        long_ago = datetime.now(UTC) - timedelta(days=30)
-        store.set_note("training considered", long_ago.isoformat())
+    home.train_is_due()
     process = home.run()
     assert until(lambda: any(isinstance(one, protocol.Train) for one in home.model.asked))
     assert until(lambda: home.status()["accounts"][0]["untrained"] == 0)
@@ -272,11 +287,7 @@ def test_a_training_that_was_missed_is_made_up_for(home: Home) -> None:
 def test_a_training_that_fails_is_told(home: Home) -> None:
     """What the model process cannot do stands in the status, with what to do about it."""
     home.model.fault = {"message": "Too few mails.", "next_step": "Add archives.", "exit_code": 1}
-    for number in range(3):
-        home.mailbox.append(Role.SENT, SENT % (number, number))
-    assert home.panza("sync").returncode == 0
-    with Store(home.folder / "data" / "jen") as store:
-        store.set_note("training considered", datetime(2024, 1, 1, tzinfo=UTC).isoformat())
+    home.train_is_due()
     home.run()
     assert until(lambda: bool(home.status()["accounts"][0]["troubles"]))
     [trouble] = home.status()["accounts"][0]["troubles"]

@@ -33,7 +33,7 @@ class StubModel:
     Attributes:
         path: The socket.
         asked: The jobs that it was asked, in their order.
-        held: Drafts are written only while this is set.
+        held: Drafts are written and trainings done only while this is set.
         fault: What it answers to a training instead of a result, if anything.
     """
 
@@ -57,6 +57,7 @@ class StubModel:
             return protocol.line("result", protocol.draft_fields(draft))
         if isinstance(request, protocol.Playback):
             return protocol.line("result", {"made": 0, "total": 0})
+        self.held.wait(60)
         if self.fault:
             return protocol.line("error", self.fault)
         return protocol.line("result", {"adapter": "a", "promoted": True, "verdict": "in use"})
