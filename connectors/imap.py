@@ -24,11 +24,11 @@ from connectors.base import (
     UnreachableError,
     check_uidvalidity,
 )
+from connectors.imap_breaker import Bell, Breaker
 from connectors.imap_client import Client, shut_down
 from connectors.imap_errors import translated
 from connectors.imap_reading import Answers, Reading
 from connectors.imap_session import ImapSettings, connect
-from connectors.imap_wire import Bell, Breaker
 from connectors.raw import canonical
 
 if TYPE_CHECKING:
@@ -146,14 +146,25 @@ class ImapConnector(Connector):
         """
         name = self.ensure(role)
         try:
-            with self._asking("APPEND") as client:
-                # No server takes NUL (RFC 3501, 9), and Cyrus no bare line feed.
-                stored = canonical(raw).replace(b"\0", b"")
-                answer = client.append(name, stored, list(flags), date)
+            return self._append(name, raw, flags, date)
         except RefusedError as error:
-            if error.code == "TRYCREATE":  # somebody removed the folder
-                self._forget(role)
-            raise
+            if error.code != "TRYCREATE":
+                raise
+            # Somebody removed the folder since it was found; the message is stored nowhere.
+            self._forget(role)
+            try:
+                name = self.ensure(role)
+            except FolderMissingError:
+                raise error from None
+        return self._append(name, raw, flags, date)
+
+    def _append(
+        self, name: str, raw: bytes, flags: Iterable[str], date: datetime | None
+    ) -> int | None:
+        # No server takes NUL (RFC 3501, 9), and Cyrus no bare line feed.
+        stored = canonical(raw).replace(b"\0", b"")
+        with self._asking("APPEND") as client:
+            answer = client.append(name, stored, list(flags), date)
         found = _APPENDUID.search(answer or b"")
         return int(found.group(1)) if found else None
 

@@ -12,12 +12,14 @@ from imapclient.exceptions import IMAPClientError
 from imapclient.response_parser import parse_response
 
 from connectors.imap_folders import Folder
-from connectors.imap_wire import Breaker, Wire
+from connectors.imap_wire import Wire
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from datetime import datetime
+
+    from connectors.imap_breaker import Breaker
 
 # imapclient logs user names, and imaplib whole messages, at levels below this one.
 logging.getLogger("imapclient").setLevel(logging.WARNING)

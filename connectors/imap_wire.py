@@ -9,21 +9,19 @@ unasked.
 from __future__ import annotations
 
 import base64
-import errno
 import imaplib
 import selectors
 import socket
 import ssl
-import threading
 import time
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from connectors.base import LARGEST, InsecureError
+from connectors.imap_breaker import reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from connectors.imap_breaker import Breaker
 
 _CHUNK: Final = 2**16
 _LINE: Final = 2**20
@@ -42,107 +40,6 @@ _COMMAND: Final = 8000
 _EXCHANGES: Final = 5
 _RESIGNED: Final = {"XOAUTH2": b"", "OAUTHBEARER": b"AQ=="}
 """What a mechanism answers to the explanation of a refusal, instead of breaking off."""
-
-_T = TypeVar("_T")
-
-
-class Bell:
-    """Wakes a thread that waits for a socket."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rope: socket.socket | None = None
-
-    @contextmanager
-    def hung(self) -> Iterator[socket.socket]:
-        """Hang the bell up: give a socket that can be read once somebody rang."""
-        here, there = socket.socketpair()
-        with here, there:
-            with self._lock:
-                self._rope = there
-            try:
-                yield here
-            finally:
-                with self._lock:
-                    self._rope = None
-
-    def ring(self) -> None:
-        """Wake whoever waits now."""
-        with self._lock:
-            if self._rope is not None:
-                self._rope.send(b"\0")
-
-
-class Breaker:
-    """Breaks off a connection that stands or is being made; `trip` is for other threads.
-
-    Who is broken off meets a `ConnectionAbortedError`.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tripped = False
-        self._line: socket.socket | None = None
-        self._outcome: Future[Any] | None = None
-
-    @property
-    def tripped(self) -> bool:
-        """Whether the connection is broken off, for good."""
-        return self._tripped
-
-    def trip(self) -> None:
-        """Break off."""
-        with self._lock:
-            self._tripped = True
-            if self._outcome is not None:
-                self._outcome.cancel()
-            if self._line is not None:
-                with suppress(OSError):
-                    # Not SSLSocket's own: that takes TLS away from under a thread that reads.
-                    socket.socket.shutdown(self._line, socket.SHUT_RDWR)
-
-    def check(self) -> None:
-        """Raise if the connection is broken off."""
-        if self._tripped:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "it was broken off")
-
-    def hold(self, line: socket.socket) -> None:
-        """Take this socket as the one to break off."""
-        with self._lock:
-            self._line = line
-        self.check()
-
-    def close(self, line: socket.socket) -> None:
-        """Close a socket, not while another thread is breaking it off."""
-        with self._lock:
-            self._line = None
-            line.close()
-
-    def run(self, work: Callable[[], _T], timeout: float | None = None) -> _T:
-        """Return what ``work`` returns; leave it to itself when broken off or out of time.
-
-        For what nobody can interrupt: resolving a name, waiting for a password manager.
-        """
-        outcome: Future[_T] = Future()
-        with self._lock:
-            self._outcome = outcome
-        self.check()
-
-        def run() -> None:
-            with suppress(InvalidStateError):
-                try:
-                    outcome.set_result(work())
-                except InvalidStateError:  # nobody waits any more
-                    raise
-                except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                    outcome.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        try:
-            return outcome.result(timeout)
-        except CancelledError:
-            self.check()
-            raise
 
 
 class Wire(imaplib.IMAP4):
@@ -184,7 +81,7 @@ class Wire(imaplib.IMAP4):
     def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
         """Connect, with TLS where that is wanted from the start."""
         self.host, self.port = host, port
-        self.sock = _reach(host, port, timeout, self._breaker)
+        self.sock = reach(host, port, timeout, self._breaker)
         try:
             # A literal follows its command in a packet of its own; Nagle would hold it back 40 ms.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -274,7 +171,7 @@ class Wire(imaplib.IMAP4):
         Args:
             seconds: How long at most.
             exists: How many messages the selected folder has, as far as is known.
-            bell: See `Bell`.
+            bell: See `imap_breaker.Bell`.
             idle: Put the server into IDLE (RFC 2177) meanwhile. Where it refuses or leaves it, the
                 time passes all the same.
 
@@ -427,22 +324,3 @@ def _decoded(challenge: str | bytes) -> bytes:
         return base64.b64decode(challenge)
     except ValueError:
         return b""
-
-
-def _reach(host: str, port: int, timeout: float | None, breaker: Breaker) -> socket.socket:
-    """Connect to the first of a host's addresses that answers."""
-    found = breaker.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
-    failure = OSError("no address")
-    for family, kind, protocol, _, address in found:
-        line = socket.socket(family, kind, protocol)
-        try:
-            breaker.hold(line)
-            line.settimeout(timeout)
-            line.connect(address)
-        except OSError as error:
-            breaker.close(line)
-            breaker.check()
-            failure = error
-        else:
-            return line
-    raise failure

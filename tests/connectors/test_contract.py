@@ -129,7 +129,7 @@ class MaildirPlace(Place):
 
     def lose(self, role: Role) -> None:
         """Rename the folder."""
-        (self.root / f".{_NAMES[role]}").rename(self.root / ".Elsewhere")
+        (self.root / f".{_NAMES[role]}").rename(self.root / f".Elsewhere {time.time_ns()}")
 
 
 @dataclass
@@ -482,6 +482,16 @@ class ConnectorContract(ReadingContract):
             assert connector.ensure(role) == name
             assert place.open().state(role).messages == 0
             assert place.open().state(role).name == name
+
+    def test_a_folder_that_was_removed_is_made_again(
+        self, place: Place, connector: Connector
+    ) -> None:
+        """Appending makes the folder, also where this connector has seen it a moment ago."""
+        for number in range(2):
+            connector.append(Role.DRAFTS, mail(number))
+            found = place.open().message_ids(Role.DRAFTS)
+            assert list(found.values()) == [f"{number}@example.org"]
+            place.lose(Role.DRAFTS)
 
     def test_sent_is_never_made(self, place: Place, connector: Connector) -> None:
         """Without a Sent folder reading and writing say so; none appears by itself."""
