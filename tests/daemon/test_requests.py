@@ -948,10 +948,13 @@ class Interleavings(RuleBasedStateMachine):
 
     def _finish(self) -> None:
         found = list(self.world.mailbox.fetch(Role.DRAFTS))
+        with self.world.store() as store:  # she took something away while an answer was lost
+            rows = store.database.rows("SELECT key FROM requests WHERE state = 'parked'")
+        doubted = {compose.message_id(key, "jen@example.org") for (key,) in rows}
         for name in self.requests:
             ours = [m for m in found if message_id(m.raw) == name and b"all right" in m.raw]
             assert len(ours) <= 1
-            assert ours or name in self.hers
+            assert ours or name in self.hers or name in doubted
         assert {message_id(m.raw) for m in found} <= set(self.requests)
         notes = [m.raw for m in self.world.mailbox.fetch(Role.REQUESTS) if b"X-Panza" in m.raw]
         assert len(notes) == len(set(notes))
