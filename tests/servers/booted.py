@@ -34,6 +34,15 @@ _T = TypeVar("_T")
 
 _BOOT = Path(__file__).with_name("boot.sh")
 _TREE = Path(__file__).parents[2]
+_PACKAGES = "systemd dbus-user-session libnss-systemd util-linux procps"
+_NEEDED = (
+    "lib/systemd/systemd",
+    "lib/*/libnss_systemd.so.2",
+    "usr/lib/systemd/user/dbus.socket",
+    "usr/bin/nsenter",
+    "usr/bin/unshare",
+    "usr/bin/ps",
+)
 _START = 30.0  # seconds; one is usual
 _CLONE_NEWNET = 0x40000000
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "SYSTEMD_PAGER": ""}
@@ -129,9 +138,9 @@ def missing() -> str:
     """Return what cannot be had here; "" when a machine can be booted."""
     if os.geteuid():
         return "root, to boot a systemd"
-    for command in ("/lib/systemd/systemd", "/usr/bin/nsenter", "/usr/bin/unshare"):
-        if not Path(command).exists():
-            return f"{command}: apt-get install systemd util-linux"
+    for file in _NEEDED:
+        if not any(Path("/").glob(file)):
+            return f"/{file}: apt-get install {_PACKAGES}"
     return ""
 
 

@@ -15,6 +15,10 @@ want() { # COMMAND PACKAGE
   command -v "$1" >/dev/null || missing="$missing $2"
 }
 
+want_file() { # GLOB PACKAGE
+  ls $1 >/dev/null 2>&1 || missing="$missing $2"
+}
+
 install() {
   apt-get install -y -q --no-install-recommends --no-upgrade "$@" </dev/null
 }
@@ -56,6 +60,8 @@ want strace strace
 want systemd-analyze systemd
 want nsenter util-linux
 want mount mount
+want_file "/lib/*/libnss_systemd.so.2" libnss-systemd
+want_file /usr/lib/systemd/user/dbus.socket dbus-user-session
 want ps procps
 [ "${1:-}" != bench ] || want mbsync isync
 ls "$cache"/cyrus-*/usr/lib/cyrus/bin/master >/dev/null 2>&1 || cyrus=missing
