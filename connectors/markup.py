@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_MARKUP = 2 * 2**20  # characters that are converted; libxml2 and inscriptis are linear in them
 MAX_TAGS = 25_000
+MAX_QUOTES = 1000
 
 _LOOKS = 3  # places that are looked at for a header; Outlook on the web has it at the second
 
@@ -57,13 +58,15 @@ def to_text(markup: str) -> str:
 
     Raises:
         ValueError: The markup is longer than ``MAX_MARKUP`` without its inlined images, or has
-            more than ``MAX_TAGS``.
+            more than ``MAX_TAGS`` or ``MAX_QUOTES``.
     """
     markup = _XML_DECLARATION.sub("", _DATA_URL.sub('""', markup))
     if len(markup) > MAX_MARKUP:
         raise ValueError(f"HTML of {len(markup)} characters is too large to read")
     if (tags := markup.count("<")) > MAX_TAGS:
         raise ValueError(f"HTML of {tags} tags is too large to read")
+    if (quotes := markup.lower().count("<blockquote")) > MAX_QUOTES:
+        raise ValueError(f"HTML of {quotes} quotes is too large to read")
     # Imported here: they cost start-up time, and most mail has a plain text.
     from lxml.etree import LxmlError
     from lxml.html import document_fromstring

@@ -192,10 +192,10 @@ def is_note(name: str) -> bool:
 
 def reply_subject(subject: str) -> str:
     """Return the subject of an answer: one ``Re:``, whatever marks the original carries."""
-    plain = subject
-    while match := _PREFIX.match(plain):
-        plain = plain[match.end() :]
-    return f"Re: {plain.strip()}".strip()
+    start = 0
+    while match := _PREFIX.match(subject, start):
+        start = match.end()
+    return f"Re: {subject[start:].strip()}".strip()
 
 
 def is_forward(subject: str) -> bool:

@@ -15,7 +15,8 @@ _LABELS = {
     "|件名|主题|主題",
 }
 _FIELD_OF = {label: field for field, labels in _LABELS.items() for label in labels.split("|")}
-_LINE = re.compile(rf"\s*({'|'.join(_LABELS.values())})\s*[:：]\s*(.*?)\s*", re.IGNORECASE)  # noqa: RUF001 - the colon of East Asian keyboards
+_LINE = re.compile(rf"\s*({'|'.join(_LABELS.values())})\s*[:：](.*)", re.IGNORECASE)  # noqa: RUF001 - the colon of East Asian keyboards
+_LONGEST = 20_000  # characters of all such lines; more than that is text
 _LISTS = frozenset({"to", "cc", "bcc"})
 
 
@@ -40,13 +41,14 @@ def take(text: Body) -> HeaderLines:
     """
     lines = text.text.strip("\n").split("\n")
     values: dict[str, str] = {}
-    field, number = "", 0
-    while number < len(lines):
+    field, number, length = "", 0, 0
+    while number < len(lines) and (length := length + len(lines[number])) <= _LONGEST:
         found = _LINE.fullmatch(lines[number])
         if found:
             field = _FIELD_OF[found[1].lower()]
             separator = ", " if field in _LISTS and values.get(field) else ""
-            values[field] = (values.get(field, "") if separator else "") + separator + found[2]
+            before = values.get(field, "") if separator else ""
+            values[field] = before + separator + found[2].strip()
         elif field in _LISTS and values[field].endswith((",", ";")) and lines[number].strip():
             values[field] += f" {lines[number].strip()}"
         else:

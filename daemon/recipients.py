@@ -225,10 +225,12 @@ def _one(name: str, people: People) -> Recipients:
 
 def _entry(entry: str) -> tuple[str, str]:
     """Split one entry of a list of recipients into a name and an address; either may be ""."""
-    match = re.fullmatch(rf"\s*(.*?)\s*<\s*({_EMAIL})\s*>\s*|\s*({_EMAIL})\s*", entry, re.DOTALL)
-    if not match:
+    name, email = "", entry.strip()
+    if "<" in email and email.endswith(">"):
+        name, _, email = email[:-1].rpartition("<")
+    if not re.fullmatch(_EMAIL, email.strip()):
         return " ".join(entry.replace('"', " ").split()), ""
-    return (match[1] or "").strip('" '), match[2] or match[3]
+    return name.strip().strip('" '), email.strip()
 
 
 def _looks_like_name(word: str) -> bool:
@@ -243,7 +245,7 @@ def _names_of(name: str) -> set[str]:
 
 
 def _name_words(name: str) -> list[str]:
-    last, comma, first = _TITLE.sub("", re.sub(r"\(.*?\)|\"", " ", name)).partition(",")
+    last, comma, first = _TITLE.sub("", re.sub(r"\([^()]*\)|\"", " ", name)).partition(",")
     return re.findall(r"[\w\u2019'-]+", _fold(f"{first} {last}" if comma else last))
 
 

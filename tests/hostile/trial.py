@@ -1,0 +1,142 @@
+"""Takes messages through all of Panza, in a process of its own, and prints what they cost.
+
+    python trial.py bombs FIRST STEP        # every STEP-th of `bombs.BOMBS`, from both authors
+    python trial.py mutations SEED COUNT
+
+Each message is sent mail that is synced, and a request that is judged, understood, answered by a
+stub and put into Drafts; and after it comes a good request. Prints one JSON object: how many there
+were, the name of the slowest and its seconds, the most memory that this process took (the one in
+which messages are read first has a limit of its own), how often requests had each outcome, and the
+names of those after which the good request had no draft.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from bombs import BOMBS, OWNER, STRANGER
+from mutations import mutations
+
+from connectors.base import Role
+from connectors.memory import MemoryConnector
+from connectors.readers import Readers
+from daemon import requests, sync
+from daemon.accounts import Source
+from daemon.brief import Draft
+from daemon.config import Account
+from daemon.journal import Journal, State
+from daemon.scan import request_key
+from daemon.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daemon.brief import Brief
+
+_ACCOUNT = Account(
+    name="jen", address="jen@example.org", full_name="Jen Doe", archives=(Path("/nowhere"),)
+)
+_WORDS = 4  # of a command line; with one more, each message's seconds are told
+
+
+class StubWriter:
+    """Writes what it is asked for, and quotes the thread, so that all of it reaches the draft."""
+
+    def write(self, brief: Brief) -> Draft:
+        """Return a draft of the brief's own words."""
+        return Draft(brief.subject or "Boards", f"{brief.instruction[:500]}\n{brief.thread[:500]}")
+
+
+class Trial:
+    """One account, its mail in memory, and what happened so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+        self.readers = Readers(1)
+        self.connector = MemoryConnector()
+        self.seconds: dict[str, float] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.unanswered: list[str] = []
+
+    def take(self, name: str, raw: bytes, *, synced: bool) -> None:
+        """Take one message through everything, and a good request after it."""
+        taken = self._sync(raw) if synced else 0.0
+        started = time.monotonic()
+        self.outcomes[f"request {self._ask(raw)}"] += 1
+        self.seconds[name] = max(taken, time.monotonic() - started)
+        good = (
+            f"From: {OWNER}\r\nMessage-ID: <good-{len(self.seconds)}@example.org>\r\n\r\n"
+            "Tell stew@example.net that I come on Friday.\r\n"
+        )
+        if self._ask(good.encode()) != State.DONE:
+            self.unanswered.append(name)
+
+    def _sync(self, raw: bytes) -> float:
+        """Sync it as sent mail; return the seconds that this took."""
+        started = time.monotonic()
+        uid = self.connector.append(Role.SENT, raw)
+        sources = [Source("mail", self.connector)]
+        sync.sync(_ACCOUNT, sources, self.store, readers=self.readers)
+        self.connector.delete(Role.SENT, uid)
+        return time.monotonic() - started
+
+    def _ask(self, raw: bytes) -> str:
+        """File a request; return what became of it."""
+        uid = self.connector.append(Role.REQUESTS, raw)
+        requests.process(
+            _ACCOUNT, self.connector, self.store, StubWriter(), _now, read=self.readers.read
+        )
+        self.connector.delete(Role.REQUESTS, uid)
+        found = Journal(self.store.database, _now).find(request_key(raw))
+        return found.state.value if found else "refused"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def messages(kind: str, first: int, second: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the messages that the command line names, each with a name of its own."""
+    if kind == "bombs":
+        for name, make in islice(BOMBS.items(), first, None, second):
+            for author in (OWNER, STRANGER):
+                yield f"{name}, by {author}", make(author)
+    else:
+        for number, raw in enumerate(mutations(first, second)):
+            yield f"mutation {number} of seed {first}", raw
+
+
+def main() -> None:
+    """Run the trial and print what came of it."""
+    with TemporaryDirectory(prefix="panza-trial-") as folder:
+        trial = Trial(Path(folder))
+        for name, raw in messages(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])):
+            # Whoever wrote it, what is synced is read in the same way, so once is enough.
+            trial.take(name, raw, synced=not name.endswith(f"by {STRANGER}"))
+            if len(sys.argv) > _WORDS:
+                sys.stderr.write(f"{trial.seconds[name]:6.2f} {len(raw) // 1024:6} {name}\n")
+        trial.readers.close()
+        trial.store.close()
+    slowest = max(trial.seconds, key=lambda name: trial.seconds[name])
+    found = {
+        "count": len(trial.seconds),
+        "slowest": slowest,
+        "seconds": trial.seconds[slowest],
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "outcomes": trial.outcomes,
+        "unanswered": trial.unanswered,
+    }
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
