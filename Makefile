@@ -35,7 +35,7 @@ lint: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	@sh tests/servers/install.sh bench
-	@export PYTHONPATH=tests/servers; for file in tests/bench/*.py; do \
+	@export PYTHONPATH=tests/servers:tests/faults; for file in tests/bench/*.py; do \
 	  [ -e "$$file" ] || { echo "there are no benches"; exit 0; }; \
 	  echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \
 	done
