@@ -145,26 +145,15 @@ class ImapConnector(Connector):
             UnreachableError: It may be stored or not.
         """
         name = self.ensure(role)
-        try:
-            return self._append(name, raw, flags, date)
-        except RefusedError as error:
-            if error.code != "TRYCREATE":
-                raise
-            # Somebody removed the folder since it was found; the message is stored nowhere.
-            self._forget(role)
-            try:
-                name = self.ensure(role)
-            except FolderMissingError:
-                raise error from None
-        return self._append(name, raw, flags, date)
-
-    def _append(
-        self, name: str, raw: bytes, flags: Iterable[str], date: datetime | None
-    ) -> int | None:
         # No server takes NUL (RFC 3501, 9), and Cyrus no bare line feed.
         stored = canonical(raw).replace(b"\0", b"")
-        with self._asking("APPEND") as client:
-            answer = client.append(name, stored, list(flags), date)
+        try:
+            with self._asking("APPEND") as client:
+                answer = client.append(name, stored, list(flags), date)
+        except RefusedError as error:
+            if error.code == "TRYCREATE":  # somebody removed the folder; the next call makes it
+                self._forget(role)
+            raise
         found = _APPENDUID.search(answer or b"")
         return int(found.group(1)) if found else None
 
