@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from connectors.base import Role
+from connectors.base import FolderMissingError, Role
 from connectors.readers import Readers
 from daemon import requests
 from daemon.backoff import Backoff
@@ -135,7 +135,9 @@ class Worker(threading.Thread):
         if self._stopping.is_set():
             return
         told = advice(error)
-        lasting = told.exit_code == CONFIGURATION
+        # A folder that is gone is made again by the next look, where that may be.
+        gone = isinstance(error, FolderMissingError)
+        lasting = told.exit_code == CONFIGURATION and not gone
         seconds = self._backoff.next(at_least=_PATIENCE if lasting else 0.0)
         # Its text may quote the server, and the server the owner: that is for the status alone.
         _log.warning("%s: %s; next try in %.0f s", self.name, type(error).__name__, seconds)

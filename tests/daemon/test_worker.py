@@ -112,6 +112,13 @@ def drafts(mailbox: MemoryConnector) -> int:
     return 0
 
 
+def made(mailbox: MemoryConnector) -> bool:
+    """Tell whether the requests folder is there."""
+    with suppress(FolderMissingError):
+        return mailbox.state(Role.REQUESTS).messages == 0
+    return False
+
+
 def troubles(folder: Path) -> list[Trouble]:
     """Return what the status would show; nothing before the store is there."""
     with suppress(StoreError), Store(folder / "data", read_only=True) as store:
@@ -168,6 +175,19 @@ def test_an_unknown_fault_ends_nothing(
     assert "ZeroDivisionError" in troubles(tmp_path)[0].message
     assert "Stew" not in troubles(tmp_path)[0].message
     assert until(lambda: drafts(mailbox) == 1)
+
+
+def test_a_folder_that_is_deleted_is_made_again(
+    mailbox: Shaky, make_worker: Callable[..., Worker]
+) -> None:
+    """The requests folder is watched again soon after its owner deleted it."""
+    mailbox.append(Role.REQUESTS, REQUEST % 1)
+    make_worker()
+    assert until(lambda: drafts(mailbox) == 1)
+    mailbox.lose(Role.REQUESTS)
+    assert until(lambda: made(mailbox))
+    mailbox.append(Role.REQUESTS, REQUEST % 2)
+    assert until(lambda: drafts(mailbox) == 2)
 
 
 def test_a_nudge_ends_the_wait(mailbox: Shaky, make_worker: Callable[..., Worker]) -> None:
