@@ -258,7 +258,11 @@ def _(error: StoreNewerError) -> Advice:
 
 @advice.register
 def _(error: StoreLockedError) -> Advice:
-    return Advice(str(error), "Wait until it is done, or stop it, and try again.", TRY_LATER)
+    step = (
+        "The daemon syncs and trains by itself (`panza status`); anything else ends soon. To do it "
+        "by hand, stop the daemon first."
+    )
+    return Advice(str(error), step, TRY_LATER)
 
 
 @advice.register
