@@ -259,8 +259,8 @@ def _(error: StoreNewerError) -> Advice:
 @advice.register
 def _(error: StoreLockedError) -> Advice:
     step = (
-        "The daemon syncs and trains by itself (`panza status`); anything else ends soon. To do it "
-        "by hand, stop the daemon first."
+        "Wait until it is done. If it is the daemon, it syncs and trains by itself, as "
+        "`panza status` shows; to do it by hand, stop the daemon first."
     )
     return Advice(str(error), step, TRY_LATER)
 
