@@ -6,8 +6,8 @@
 Each message is sent mail that is synced, and a request that is judged, understood, answered by a
 stub and put into Drafts; and after it comes a good request. Prints one JSON object: how many there
 were, the name of the slowest and its seconds, the most memory that this process took (the one in
-which messages are read first has a limit of its own), how often requests had each outcome, and the
-names of those after which the good request had no draft.
+which messages are read first has a limit of its own), how often requests had each outcome, the
+names of those after which the good request had no draft, and those that met a fault of the reader.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from mutations import mutations
 
 from connectors.base import Role
 from connectors.memory import MemoryConnector
+from connectors.reader import FAULT
 from connectors.readers import Readers
 from daemon import requests, sync
 from daemon.accounts import Source
@@ -66,18 +67,22 @@ class Trial:
         self.seconds: dict[str, float] = {}
         self.outcomes: Counter[str] = Counter()
         self.unanswered: list[str] = []
+        self.faults: list[str] = []
 
     def take(self, name: str, raw: bytes, *, synced: bool) -> None:
         """Take one message through everything, and a good request after it."""
         taken = self._sync(raw) if synced else 0.0
         started = time.monotonic()
-        self.outcomes[f"request {self._ask(raw)}"] += 1
+        state, reason = self._ask(raw)
+        self.outcomes[f"request {state}"] += 1
+        if FAULT in reason:
+            self.faults.append(f"{name}: {reason}")
         self.seconds[name] = max(taken, time.monotonic() - started)
         good = (
             f"From: {OWNER}\r\nMessage-ID: <good-{len(self.seconds)}@example.org>\r\n\r\n"
             "Tell stew@example.net that I come on Friday.\r\n"
         )
-        if self._ask(good.encode()) != State.DONE:
+        if self._ask(good.encode())[0] != State.DONE:
             self.unanswered.append(name)
 
     def _sync(self, raw: bytes) -> float:
@@ -89,15 +94,15 @@ class Trial:
         self.connector.delete(Role.SENT, uid)
         return time.monotonic() - started
 
-    def _ask(self, raw: bytes) -> str:
-        """File a request; return what became of it."""
+    def _ask(self, raw: bytes) -> tuple[str, str]:
+        """File a request; return what became of it, and why."""
         uid = self.connector.append(Role.REQUESTS, raw)
         requests.process(
             _ACCOUNT, self.connector, self.store, StubWriter(), _now, read=self.readers.read
         )
         self.connector.delete(Role.REQUESTS, uid)
         found = Journal(self.store.database, _now).find(request_key(raw))
-        return found.state.value if found else "refused"
+        return (found.state.value, found.reason) if found else ("refused", "")
 
 
 def _now() -> datetime:
@@ -134,6 +139,7 @@ def main() -> None:
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "outcomes": trial.outcomes,
         "unanswered": trial.unanswered,
+        "faults": trial.faults,
     }
     sys.stdout.write(json.dumps(found))
 
