@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections import Counter
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imapclient import IMAPClient
 
@@ -33,7 +34,6 @@ from daemon.scan import request_key
 from daemon.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from faultproxy import Server
@@ -47,6 +47,8 @@ DRAFTS, SENT, REQUESTS = "Drafts", "Sent", "Panza requests"
 FOLDERS = (DRAFTS, SENT, REQUESTS)
 START = datetime(2024, 3, 5, 12, tzinfo=UTC)
 
+# The fixture that leaves an account with these folders, empty, and gives a connection to it.
+Emptied = Callable[..., AbstractContextManager[IMAPClient]]
 # Folder, hash and flags of messages, counted.
 Marks = Counter[tuple[str, str, frozenset[str]]]
 
@@ -133,7 +135,7 @@ class JensMail:
     """One account on a server, seen by its owner's client and by Panza.
 
     Args:
-        client: Her own client's connection, straight to the server.
+        client: Her own client's connection, straight to the server; None for Panza's side alone.
         folder: Where Panza keeps its store.
         server: What Panza connects to: the server, or a proxy before it.
         timeout: Seconds that Panza waits for an answer.
@@ -146,9 +148,10 @@ class JensMail:
     """
 
     def __init__(
-        self, client: IMAPClient, folder: Path, server: Server, *, timeout: float = 10
+        self, client: IMAPClient | None, folder: Path, server: Server, *, timeout: float = 10
     ) -> None:
-        self.client, self.folder, self.server = client, folder, server
+        self.client: Any = client
+        self.folder = folder
         self.time = START
         self.errors: Counter[str] = Counter()
         self.looks = self.swept = 0

@@ -8,14 +8,10 @@ from faultproxy import Fault, FaultProxy, seeded
 from jens_mail import FOLDERS, JensMail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
+    from jens_mail import Emptied
 
 
 def _survives(

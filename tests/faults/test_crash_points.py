@@ -15,14 +15,11 @@ from jens_mail import DRAFTS, FOLDERS, REQUESTS, JensMail, draft_name
 from needs import need_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
+    from jens_mail import Emptied
 
 LEFT_OUT = 3
 """Every third write is left out to save time; tests/bench/crash_points.py takes each one."""

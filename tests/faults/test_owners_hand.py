@@ -22,15 +22,11 @@ from daemon.journal import Journal, State
 from daemon.scan import request_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
-    from jens_mail import Kept
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
+    from jens_mail import Emptied, Kept
 
 INTERLEAVINGS = 100
 ASKED = 2

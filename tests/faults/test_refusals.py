@@ -15,16 +15,13 @@ from daemon.journal import Journal, State
 from daemon.scan import request_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
+    from jens_mail import Emptied
 
     from daemon.journal import Request
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
 
 BYE, PASSING = "BYE", "UNAVAILABLE"
 PARKS = {

@@ -12,14 +12,11 @@ import pytest
 from jens_mail import DRAFTS, FOLDERS, REQUESTS, JensMail, jens_client, request, stranger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from faultproxy import Server
     from imapclient import IMAPClient
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
+    from jens_mail import Emptied
 
 CLIENTS = 3
 OPERATIONS = 2000

@@ -18,16 +18,11 @@ from jens_mail import DRAFTS, FOLDERS, REQUESTS, JensMail
 from connectors.base import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from faultproxy import Server
-    from imapclient import IMAPClient
-    from jens_mail import Marks
-
-    Emptied = Callable[..., AbstractContextManager[IMAPClient]]
+    from jens_mail import Emptied, Marks
 
 PLAN = {2: Fault.LOST, 4: Fault.CUT, 6: Fault.LATE, 7: Fault.LATE, 9: Fault.LATE, 11: Fault.LOST}
 ASKED = 8
