@@ -19,7 +19,8 @@ Windows that are left, because no IMAP command closes them:
 * If UIDVALIDITY changes in the same moment, UIDNEXT proves nothing. Then only the Message-ID
   counts, and a draft that is not there is appended again.
 * If the owner edits, sends or deletes one of two copies before the sweep has come by, the other
-  one stays: it may be the one that she wants.
+  one stays: it may be the one that she wants. If she does so in the moment between the sweep's
+  look at the copies and its UID EXPUNGE, she may be left with none.
 * Without UIDPLUS one message cannot be removed alone. A superfluous copy is only marked
   ``\Deleted``: mail clients hide it or strike it through, and the next EXPUNGE of anyone takes it.
 """

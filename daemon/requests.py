@@ -47,6 +47,7 @@ _PASSING_REFUSALS = frozenset({"INUSE", "THROTTLED", "UNAVAILABLE"})  # RFC 5530
 _LASTING_REFUSALS = {
     "OVERQUOTA": "The mailbox is full. Delete something there first.",
     "LIMIT": "The draft, or the folder Drafts, would exceed a limit of the server.",
+    "TOOBIG": "The draft would exceed a limit of the server.",
     "NOPERM": "The server gives Panza no right to write into the folder Drafts.",
     "TRYCREATE": "There is no folder Drafts, and it could not be made.",
 }

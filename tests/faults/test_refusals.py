@@ -27,6 +27,7 @@ BYE, PASSING = "BYE", "UNAVAILABLE"
 PARKS = {
     "OVERQUOTA": "The mailbox is full",
     "LIMIT": "would exceed a limit",
+    "TOOBIG": "would exceed a limit",
     "NOPERM": "no right to write",
     "TRYCREATE": "no folder Drafts",
 }
