@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONFIG = """
 data: {data}
 accounts:
-  - name: work
+  - name: jen
     address: jen@example.org
     full_name: Jen Doe
     imap:

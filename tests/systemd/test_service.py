@@ -59,7 +59,7 @@ def test_its_data_are_its_own(service: Service, mailbox: IMAPClient) -> None:
     said = service.machine.run("find", "/var/lib/panza/", "-printf", "%y %m %u\n").stdout
     assert set(said.splitlines()) == {"d 700 panza", "f 600 panza"}
     status = json.loads(service.machine.run(PANZA, "--json", "status").stdout)
-    assert status["accounts"][0]["name"] == "work"
+    assert status["accounts"][0]["name"] == "jen"
     again = service.machine.run("find", "/var/lib/panza/", "-printf", "%y %m %u\n").stdout
     assert set(again.splitlines()) == {"d 700 panza", "f 600 panza"}
 
@@ -171,7 +171,7 @@ def test_uninstalling_leaves_the_data(service: Service) -> None:
     assert found == ""
     assert service.machine.show(units.MAIL, "LoadState") == "not-found"
     assert not service.machine.path("/run/panza-model.sock").exists()
-    for kept in ("var/lib/private/panza/work/panza.db", "etc/credstore.encrypted/panza.imap"):
+    for kept in ("var/lib/private/panza/jen/panza.db", "etc/credstore.encrypted/panza.imap"):
         assert service.machine.path(kept).exists()
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONFIG = """
 accounts:
-  - name: work
+  - name: jen
     address: jen@example.org
     imap:
       host: localhost
@@ -124,7 +124,7 @@ def test_a_service_of_a_user_works_and_goes(session: Session, mailbox: IMAPClien
     assert session.show(units.MAIL, "StatusText") == "serving work"
     session.machine.wait_for(lambda: mailbox.folder_exists("Panza requests"))
     status = json.loads(session.run(_PANZA, "--json", "status").stdout)
-    assert status["accounts"][0]["name"] == "work"
+    assert status["accounts"][0]["name"] == "jen"
     session.run("systemctl", "--user", "reload", units.MAIL)
     session.run(_PANZA, "service", "uninstall", "--user")
     assert session.show(units.MAIL, "LoadState") == "not-found"
@@ -133,7 +133,7 @@ def test_a_service_of_a_user_works_and_goes(session: Session, mailbox: IMAPClien
         f"{_HOME}/.config/credstore/panza.imap",
         f"{_HOME}/.config/panza/panza.yaml",
     ]
-    assert session.machine.path(f"{_HOME}/.local/share/panza/work/panza.db").exists()
+    assert session.machine.path(f"{_HOME}/.local/share/panza/jen/panza.db").exists()
 
 
 def test_the_model_process_of_a_user_can_talk_to_nobody(session: Session) -> None:
