@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -112,6 +113,7 @@ class Secret(_Section):
     env: NonEmpty | None = None
     keyring: NonEmpty | None = None
     file: LocatedPath | None = Field(default=None, validate_default=True)
+    _hidden: frozenset[str] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +137,11 @@ class Secret(_Section):
     def reference(self) -> tuple[str, str]:
         """The kind of the reference, and where it points."""
         return next((kind, str(value)) for kind, value in self if value is not None)
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Environment variables that hold a secret of the configuration, which no child may see."""
+        return self._hidden
 
 
 class OAuth(_Section):
@@ -367,6 +374,14 @@ class Config(_Section):
     training: Training = Training()
     retrieval: Retrieval = Retrieval()
     requests: Requests = Requests()
+
+    def model_post_init(self, _context: object) -> None:
+        """Tell each secret which variables a command that fetches it may not see."""
+        servers = [server for one in self.accounts for server in (one.imap, one.smtp) if server]
+        secrets = [server.secret for server in servers]
+        hidden = frozenset(one.env for one in secrets if one.env)
+        for secret in secrets:
+            secret._hidden = hidden  # noqa: SLF001 - a frozen model has no other way
 
     def folder(self, account: Account) -> Path:
         """Return the folder of one account's data; systemd's ``$STATE_DIRECTORY`` wins."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from daemon.errors import SecretError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from daemon.config import Secret
 
@@ -34,7 +34,8 @@ def resolve(secret: Secret, user: str) -> str:
     """
     kind, where = secret.reference
     try:
-        value = _READERS[kind](where, user)
+        is_command = kind == "command"
+        value = _command(where, secret.hidden) if is_command else _READERS[kind](where, user)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise SecretError(f"{kind} {where}", _reason(error)) from None
     line = value.partition("\n")[0].rstrip("\r")
@@ -43,11 +44,12 @@ def resolve(secret: Secret, user: str) -> str:
     return line
 
 
-def _command(where: str, _user: str) -> str:
+def _command(where: str, hidden: Collection[str]) -> str:
     done = subprocess.run(  # noqa: S603 - the owner's own command, run without a shell
         shlex.split(where),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
         timeout=_PATIENCE,
         check=True,
         encoding="utf-8",
@@ -86,7 +88,6 @@ def _file(where: str, _user: str) -> str:
 
 
 _READERS: dict[str, Callable[[str, str], str]] = {
-    "command": _command,
     "credential": _credential,
     "env": _env,
     "keyring": _keyring,

@@ -68,7 +68,7 @@ def attempt(
 
 
 def assert_refused(protocol: Protocol, security: Security, trap: Trap, trusted: Path) -> None:
-    """Panza gives up since the line is not private, does not even fetch the password, tells none."""
+    """Panza gives up since the line is not private, without even fetching the password."""
 
     def password() -> str:
         pytest.fail("nobody should have asked for the password")
