@@ -46,7 +46,7 @@ def test_the_service_is_up_when_it_says_so(service: Service) -> None:
     pid = service.start()
     machine = service.machine
     assert service.state == "active"
-    assert machine.show(units.MAIL, "StatusText") == "serving work"
+    assert machine.show(units.MAIL, "StatusText") == "serving jen"
     assert machine.show(units.MAIL, "WatchdogUSec") == "1min"
     user = machine.run("ps", "-o", "user=", "-p", pid).stdout.strip()
     assert user == "panza"
@@ -103,7 +103,7 @@ def test_a_reload_reads_the_configuration_again(service: Service) -> None:
     first = path.read_text(encoding="utf-8")
     path.write_text(first.replace("training:", f"{SECOND.strip(chr(10))}\ntraining:"))
     service.machine.run("systemctl", "reload", units.MAIL)
-    status = "serving work, second"
+    status = "serving jen, second"
     service.machine.wait_for(lambda: service.machine.show(units.MAIL, "StatusText") == status)
     path.write_text(first + BROKEN, encoding="utf-8")
     service.machine.run("systemctl", "reload", units.MAIL)

@@ -121,7 +121,7 @@ def test_a_service_of_a_user_works_and_goes(session: Session, mailbox: IMAPClien
     """Installed, it logs in with a credential; uninstalled, the user's files are left."""
     said = session.run(_PANZA, "service", "install", "--user")
     assert "loginctl enable-linger jen" in said.stderr
-    assert session.show(units.MAIL, "StatusText") == "serving work"
+    assert session.show(units.MAIL, "StatusText") == "serving jen"
     session.machine.wait_for(lambda: mailbox.folder_exists("Panza requests"))
     status = json.loads(session.run(_PANZA, "--json", "status").stdout)
     assert status["accounts"][0]["name"] == "jen"
