@@ -85,6 +85,7 @@ class FolderState:
         name: The folder's name as a user would write it.
         uidvalidity: Its UIDVALIDITY.
         uidnext: A UID above every UID given so far; the next message gets this one or a higher.
+            What `Connector.append` stores gets one even if it is taken away before anybody looks.
         messages: How many messages it holds.
     """
 

@@ -34,6 +34,8 @@ from connectors.maildir_files import (
     letters_of,
     listed,
     make,
+    place,
+    place_announced,
     read,
     read_header,
     translated,
@@ -42,7 +44,7 @@ from connectors.maildir_files import (
     written,
 )
 from connectors.raw import canonical, message_id
-from connectors.uidlist import UidList, sync_folder
+from connectors.uidlist import UidList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,14 +129,16 @@ class MaildirConnector(Connector):
         folder = self._folder(role)
         letters = letters_of(flags)
         key = unique_name()
+        temporary = folder / "tmp" / (f"{key}:2,{letters}" if letters else key)
         with translated(folder):
             make(folder)
-            temporary = folder / "tmp" / key
             write(temporary, canonical(raw).replace(b"\r\n", b"\n"), date)
-            # Only what no mail client has seen yet belongs into new/, and only cur/ has flags.
-            part, name = ("cur", f"{key}:2,{letters}") if letters else ("new", key)
-            temporary.rename(folder / part / name)
-            sync_folder(folder / part)
+        # It has a UID before it is there: if this process dies now, the next one moves it to its
+        # place; and if it is taken away before that one looks, UIDNEXT tells that it was there.
+        with translated(self._state):
+            UidList(self._state, folder).add(key)
+        with translated(folder):
+            place(temporary)
         uids, _ = self._listed(role)
         return uids.uid(key)
 
@@ -225,10 +229,13 @@ class MaildirConnector(Connector):
     def _listed(self, role: Role) -> tuple[UidList, dict[str, File]]:
         """Return the folder's UIDs, brought up to date, and its files by key."""
         folder = self._folder(role)
-        with translated(folder):
-            files = listed(folder)
         with translated(self._state):
             uids = UidList(self._state, folder)
+        with translated(folder):
+            if not self.read_only:
+                place_announced(folder, uids.known())
+            files = listed(folder)
+        with translated(self._state):
             # A file that another program renames while the folder is listed can be overlooked.
             if not uids.known() <= files.keys():
                 files = listed(folder) | files

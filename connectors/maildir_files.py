@@ -12,9 +12,10 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from connectors.base import BEGINNING, LARGEST, MailboxError, Message
+from connectors.uidlist import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
 _HEADER = 2**16
@@ -117,6 +118,29 @@ def write(path: Path, raw: bytes, date: datetime | None) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def place(temporary: Path) -> None:
+    """Move a complete file out of tmp/ to where messages lie, for good.
+
+    One that is no longer in tmp/ was moved by another process.
+    """
+    # Only what no mail client has seen yet belongs into new/, and only cur/ has flags.
+    part = temporary.parents[1] / ("cur" if ":2," in temporary.name else "new")
+    try:
+        temporary.rename(part / temporary.name)
+    except FileNotFoundError:
+        if temporary.exists():
+            raise
+    sync_folder(part)
+
+
+def place_announced(folder: Path, keys: Collection[str]) -> None:
+    """Move what a process wrote and gave a UID to, before it died, to where messages lie."""
+    with suppress(FileNotFoundError):
+        for path in (folder / "tmp").iterdir():
+            if path.name.partition(":2,")[0] in keys:
+                place(path)
 
 
 def letters_of(flags: Iterable[str]) -> str:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class UidList:
     """The UIDs of one folder, kept in a file of Panza's own.
 
-    A key gets its UID when it is first seen and loses it when it is gone; a UID is never given
-    twice. When the file is lost or damaged the list starts afresh under a new UIDVALIDITY.
+    A key gets its UID when it is first seen, or announced, and loses it when it is gone; a UID is
+    never given twice. When the file is lost or damaged the list starts afresh under a new
+    UIDVALIDITY.
 
     The file is replaced in one step, so a crash leaves the old list or the new one.
 
@@ -74,6 +75,20 @@ class UidList:
             self.keys = kept | dict(enumerate(new, start=self.uidnext))
             self.uidnext += len(new)
             self._uids = {key: uid for uid, key in self.keys.items()}
+            self._save()
+
+    def add(self, key: str) -> None:
+        """Give a UID to a key that will be there in a moment.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._locked():
+            self._load()
+            self.keys[self.uidnext] = key
+            self._uids[key] = self.uidnext
+            self.uidnext += 1
             self._save()
 
     def _load(self) -> bool:

@@ -24,10 +24,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import pytest
 from faultproxy import FaultProxy
 from jens_mail import DRAFTS, FOLDERS, REQUESTS, JensMail, draft_name, request
+from needs import need_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from faultproxy import Server
@@ -43,6 +46,73 @@ _HERE = Path(__file__).parent
 _CHANGES = ("APPEND", "STORE", "MOVE", "EXPUNGE", "COPY", "CREATE", "DELETE", "RENAME")
 
 
+def need_tracing() -> None:
+    """Skip the test where no process can be traced."""
+    strace = need_command("strace")
+    if subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode:  # noqa: S603
+        pytest.skip("this machine does not allow a process to be traced")
+
+
+class TracedLooks:
+    """Looks in processes of their own, under strace."""
+
+    def __init__(self) -> None:
+        paths = (_HERE, _HERE.parent / "servers", *sys.path)
+        self._parent = subprocess.Popen(  # noqa: S603
+            [sys.executable, _HERE / "killable.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+            text=True,
+        )
+
+    def close(self) -> None:
+        """End the warm process."""
+        self._parent.communicate(timeout=20)
+
+    def look(
+        self, folder: Path, server: Server | None, expression: str, log: Path = Path(os.devnull)
+    ) -> int:
+        """Look once.
+
+        Args:
+            folder: Where Panza keeps its store.
+            server: Jen's server; None for the Maildir that `maildir` gives.
+            expression: What strace shall do.
+            log: What strace writes into.
+
+        Returns:
+            The wait status.
+        """
+        login = server and [server.host, server.port, server.user, server.password]
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(json.dumps({"folder": str(folder), "login": login}) + "\n")
+        self._parent.stdin.flush()
+        pid = self._told()
+        strace = subprocess.Popen(  # noqa: S603
+            ["strace", "-e", expression, "-o", log, "-p", str(pid)],  # noqa: S607
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert strace.stderr is not None
+        attached = strace.stderr.readline()
+        os.kill(pid, signal.SIGCONT if "attached" in attached else signal.SIGKILL)
+        status = self._told()
+        strace.communicate(timeout=20)
+        assert "attached" in attached, attached
+        return status
+
+    def count(self, folder: Path, server: Server | None, calls: Iterable[str]) -> Counter[str]:
+        """Count the system calls of one look that nothing happens to."""
+        log = folder / "calls"
+        assert self.look(folder, server, f"trace={','.join(calls)}", log) == 0
+        return Counter(re.findall(r"(?m)^(\w+)\(", log.read_text()))
+
+    def _told(self) -> int:
+        assert self._parent.stdout is not None
+        return int(self._parent.stdout.readline())
+
+
 class Crashing:
     """Looks that die; see the module.
 
@@ -56,18 +126,11 @@ class Crashing:
         self._server = server
         self._proxy = FaultProxy(server)
         self.mail = JensMail(client, self._root / "panza", self._proxy)
-        paths = (_HERE, _HERE.parent / "servers", *sys.path)
-        self._parent = subprocess.Popen(  # noqa: S603
-            [sys.executable, _HERE / "killable.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-            text=True,
-        )
+        self._looks = TracedLooks()
 
     def close(self) -> None:
         """End the warm process."""
-        self._parent.communicate(timeout=20)
+        self._looks.close()
         self._proxy.close()
         shutil.rmtree(self._root)
 
@@ -84,9 +147,8 @@ class Crashing:
 
     def calls(self) -> Counter[str]:
         """Count the system calls of one look that nothing happens to."""
-        log = self._root / "log"
-        assert self._look(f"trace={','.join(CALLS)}", log) == 0
-        return Counter(re.findall(r"(?m)^(\w+)\(", log.read_text()))
+        self._begin_anew()
+        return self._looks.count(self.mail.folder, self._server, CALLS)
 
     def look(self, call: str, which: int | str, what: str = KILL) -> int:
         """Look once, and let something happen to the call of this ordinal, or from "3+" on.
@@ -94,7 +156,9 @@ class Crashing:
         Returns:
             The wait status.
         """
-        return self._look(f"inject={call}:{what}:when={which}", Path(os.devnull))
+        self._begin_anew()
+        expression = f"inject={call}:{what}:when={which}"
+        return self._looks.look(self.mail.folder, self._server, expression)
 
     def assert_recovers(self) -> None:
         """Start again, and hold: one draft, both requests marked, one note, nothing left to do."""
@@ -111,31 +175,6 @@ class Crashing:
             ("request.0@", "\\Flagged"),
             ("request.1@", "\\Answered"),
         ]
-
-    def _look(self, expression: str, log: Path) -> int:
-        self._begin_anew()
-        server = self._server
-        assert self._parent.stdin is not None
-        login = {"port": server.port, "user": server.user, "password": server.password}
-        self._parent.stdin.write(json.dumps({**login, "folder": str(self.mail.folder)}) + "\n")
-        self._parent.stdin.flush()
-        pid = self._told()
-        strace = subprocess.Popen(  # noqa: S603
-            ["strace", "-e", expression, "-o", log, "-p", str(pid)],  # noqa: S607
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert strace.stderr is not None
-        attached = strace.stderr.readline()
-        os.kill(pid, signal.SIGCONT if "attached" in attached else signal.SIGKILL)
-        status = self._told()
-        strace.communicate(timeout=20)
-        assert "attached" in attached, attached
-        return status
-
-    def _told(self) -> int:
-        assert self._parent.stdout is not None
-        return int(self._parent.stdout.readline())
 
     def _begin_anew(self) -> None:
         """Leave one good request and one that nobody can understand, and nothing else."""

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from imapclient import IMAPClient
 
-from connectors.base import ConnectorError, UnreachableError
+from connectors.base import ConnectorError, Role, UnreachableError
 from connectors.imap import ImapConnector, ImapSettings
+from connectors.maildir import MaildirConnector
 from connectors.raw import message_id
 from daemon import compose
 from daemon.brief import Draft
@@ -131,13 +132,36 @@ def jens_client(server: Server) -> Iterator[IMAPClient]:
         client.logout()
 
 
+def imap(server: Server, timeout: float) -> Connector:
+    """Return Panza's connector to a server."""
+    return ImapConnector(
+        ImapSettings(
+            server.host,
+            server.user,
+            server.password,
+            port=server.port,
+            security="none",
+            timeout=timeout,
+        )
+    )
+
+
+def maildir(folder: Path) -> Connector:
+    """Return Panza's connector to a Maildir in a folder, with its UIDs beside it."""
+    root = folder / "mail"
+    for name in ("cur", "new", "tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    names = {Role.DRAFTS: DRAFTS, Role.SENT: SENT, Role.REQUESTS: REQUESTS}
+    return MaildirConnector(root, folders=names, state=folder / "uids")
+
+
 class JensMail:
     """One account on a server, seen by its owner's client and by Panza.
 
     Args:
         client: Her own client's connection, straight to the server; None for Panza's side alone.
         folder: Where Panza keeps its store.
-        server: What Panza connects to: the server, or a proxy before it.
+        server: What Panza connects to: the server, or a proxy before it; None for a Maildir.
         timeout: Seconds that Panza waits for an answer.
 
     Attributes:
@@ -148,7 +172,7 @@ class JensMail:
     """
 
     def __init__(
-        self, client: IMAPClient | None, folder: Path, server: Server, *, timeout: float = 10
+        self, client: IMAPClient | None, folder: Path, server: Server | None, *, timeout: float = 10
     ) -> None:
         self.client: Any = client
         self.folder = folder
@@ -158,16 +182,7 @@ class JensMail:
         self.account = Account(
             name="jen", address=ADDRESS, full_name="Jen Doe", maildir=folder / "no-mail"
         )
-        self.connector: Connector = ImapConnector(
-            ImapSettings(
-                server.host,
-                server.user,
-                server.password,
-                port=server.port,
-                security="none",
-                timeout=timeout,
-            )
-        )
+        self.connector = maildir(folder) if server is None else imap(server, timeout)
 
     # Jen's side
 

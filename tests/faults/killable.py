@@ -1,8 +1,9 @@
 """A warm process that forks one look at Jen's requests after another, each there to be killed.
 
-Reads a line of JSON from standard input for each: how to reach the server, and the folder of the
-store. The child stops itself, so that strace can be attached to it, and begins at SIGCONT. Written
-are the child's process id once it has stopped, and its wait status when it has ended.
+Reads a line of JSON from standard input for each: how to reach the server, if there is one, and
+the folder of the store. The child stops itself, so that strace can be attached to it, and begins at
+SIGCONT. Written are the child's process id once it has stopped, and its wait status when it has
+ended.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from jens_mail import JensMail, Login
 
@@ -34,9 +36,9 @@ def main() -> None:
         _tell(os.waitpid(pid, 0)[1])
 
 
-def _look(port: int, user: str, password: str, folder: str) -> None:
+def _look(folder: str, login: list[Any] | None) -> None:
     """Look once, as `panza run` does after a start."""
-    mail = JensMail(None, Path(folder), Login("127.0.0.1", port, user, password))
+    mail = JensMail(None, Path(folder), Login(*login) if login else None)
     os.kill(os.getpid(), signal.SIGSTOP)
     with mail.connector:
         mail.look()

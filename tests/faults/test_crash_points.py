@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from crashing import CALLS, UNCLEAR, Crashing
+from crashing import CALLS, UNCLEAR, Crashing, need_tracing
 from faultproxy import Fault, FaultProxy
 from fuses import Crash, Fuse, FusedConnector, fused
 from jens_mail import DRAFTS, FOLDERS, REQUESTS, JensMail, draft_name
-from needs import need_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +29,7 @@ DISK_STRIDE = 17
 @pytest.fixture
 def crashing(dovecot: Server, emptied: Emptied) -> Iterator[Crashing]:
     """Return what looks at two requests and dies of it."""
-    strace = need_command("strace")
-    if subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode:  # noqa: S603
-        pytest.skip("this machine does not allow a process to be traced")
+    need_tracing()
     with emptied(dovecot, *FOLDERS) as client, Crashing(client, dovecot) as made:
         yield made
 
