@@ -9,5 +9,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 
 import dovecot
 from faultproxy import FaultProxy
+from stubmodel import StubModel
 
-__all__ = ["FaultProxy", "dovecot"]
+__all__ = ["FaultProxy", "StubModel", "dovecot"]
