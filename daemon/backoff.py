@@ -31,7 +31,7 @@ class Backoff:
         """Return the seconds to wait now; ``at_least`` is for what haste would make worse."""
         longest = min(self.most, max(self.first, at_least) * 2.0 ** min(self.tries, _DOUBLINGS))
         self.tries += 1
-        return longest * (1 - self.chance.random() / 2)
+        return max(at_least, longest * (1 - self.chance.random() / 2))
 
     def reset(self) -> None:
         """Begin anew: it worked."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import config as configuration
 from daemon.accounts import chosen
 from daemon.cli import Outcome
+from daemon.errors import UsageError
 from daemon.store import Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from daemon.runs import Run
 
 _SHOWN = 10  # requests that wait, in the status
+_TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def account_of(options: Namespace) -> tuple[Config, Account, Path]:
@@ -138,7 +140,9 @@ def run(options: Namespace) -> Outcome:
 
     from daemon import service
 
-    logging.getLogger("daemon").setLevel(logging.INFO)
+    if options.account:
+        raise UsageError("the daemon serves all accounts of the configuration")
+    logging.getLogger("daemon").setLevel(logging.DEBUG if options.debug else logging.INFO)
     asyncio.run(service.run(options.config))
     return Outcome(None)
 
@@ -208,7 +212,7 @@ def _queue(store: Store) -> dict[str, Any]:
     from daemon.sightings import Sightings
 
     journal = Journal(store.database, store.clock)
-    parked = [one for one in journal.newest() if one.state is State.PARKED]
+    parked = journal.newest(state=State.PARKED)
     waiting = journal.unsettled()
     held_up = [one for key in waiting[:_SHOWN] if (one := journal.find(key)) and one.trouble]
     return {
@@ -247,12 +251,16 @@ def _status_text(data: dict[str, Any]) -> str:
             lines.append(f"{requests['account']}: requests: {states}")
         lines += [f"  refused: {count}, {why}" for why, count in requests["refused"].items()]
         lines += [f"  waits: {one['reason']}" for one in requests["held_up"]]
-        lines += [f"  failed: {failure['reason']}" for failure in requests["failures"]]
+        lines += [
+            f"  failed {one['since']:{_TIME}}: {one['reason']}" for one in requests["failures"]
+        ]
+    at_work = {account["name"] for account in data["accounts"] if account["process"]}
     for job in data["jobs"]:
-        ended = f"ended {job['ended']:%H:%M:%S}" if job["ended"] else "runs, or was killed"
+        unended = "runs" if job["account"] in at_work else "was killed"
+        ended = f"ended {job['ended']:%H:%M:%S}" if job["ended"] else unended
         error = (job["outcome"] or {}).get("error", "")
         lines.append(
-            f"{job['account']}: {job['kind']} of {job['started']:%Y-%m-%d %H:%M:%S} UTC, {ended}"
+            f"{job['account']}: {job['kind']} of {job['started']:{_TIME}}, {ended}"
             + (f", {error}" if error else "")
         )
     return "\n".join(lines)
@@ -261,6 +269,6 @@ def _status_text(data: dict[str, Any]) -> str:
 def _trouble_text(trouble: dict[str, Any]) -> str:
     retry = trouble["retry"]
     tail = f"; next try at {retry:%H:%M:%S} UTC" if retry else ""
-    heading = f"  {trouble['job']} fails since {trouble['since']:%Y-%m-%d %H:%M:%S} UTC{tail}"
+    heading = f"  {trouble['job']} fails since {trouble['since']:{_TIME}}{tail}"
     told = "\n".join(part for part in (trouble["message"], trouble["next_step"]) if part)
     return f"{heading}\n{told}".replace("\n", "\n    ")

@@ -77,6 +77,8 @@ class Job(ABC):
         Returns:
             The seconds until it should be tried again, None to wait for its regular time.
         """
+        if self._stopping.is_set():
+            return None
         try:
             with self._open_store() as store:
                 return self._attempt(store)
@@ -114,6 +116,7 @@ class Job(ABC):
             return None
         # Its text may quote the server, and the server the owner: that is for the status alone.
         _log.warning("%s: %s", self.title, type(error).__name__)
+        _log.debug("where:", exc_info=error)
         return self._backoff.next() if self._may_retry(error) else None
 
     def _may_retry(self, _error: Exception) -> bool:
@@ -128,6 +131,9 @@ class SyncJob(Job):
         open_store: Opens its store for writing.
         sources: Where its sent mail is.
         link: Embeds the mails.
+
+    Attributes:
+        synced: Set once reading was tried, whatever came of it.
     """
 
     name = "sync"
@@ -140,6 +146,7 @@ class SyncJob(Job):
         link: ModelLink,
     ) -> None:
         super().__init__(account, open_store, Backoff(30, SYNC_EVERY.total_seconds()))
+        self.synced = threading.Event()
         self._sources = sources
         self._link = link
         for source in sources:
@@ -153,7 +160,10 @@ class SyncJob(Job):
 
     def _work(self, store: Store) -> None:
         with Runs(store.database, store.clock).recorded(self.name) as outcome:
-            result = syncing.sync(self._account, self._sources, store)
+            try:
+                result = syncing.sync(self._account, self._sources, store)
+            finally:
+                self.synced.set()  # before all is embedded, which can take an hour
             outcome.update(asdict(result))
             if missing(store):
                 outcome["embedded"] = Retrieval(store, self._link.embedder()).index()

@@ -181,9 +181,11 @@ class Journal:
         )
         return [key for (key,) in rows]
 
-    def newest(self, count: int = 10) -> list[Request]:
-        """Return the newest requests, the newest first."""
-        return self._requests("ORDER BY created DESC, key LIMIT ?", count)
+    def newest(self, count: int = 10, *, state: State | None = None) -> list[Request]:
+        """Return the newest requests, of one state or of all, the newest first."""
+        return self._requests(
+            "WHERE ?1 IN ('', state) ORDER BY created DESC, key LIMIT ?2", state or "", count
+        )
 
     def counts(self) -> dict[State, int]:
         """Count the requests by state."""

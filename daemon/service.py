@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -71,12 +72,20 @@ async def run(path: Path | None) -> None:
         loop.add_signal_handler(number, signals.put_nowait, number)
     service = Service(configuration.load(path), path)
     service.start()
-    while await _told(service, signals) == signal.SIGHUP:
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        service = await _reloaded(service, path)
-    notify("STOPPING=1")
-    if await service.stop(within=STOPS_WITHIN):
-        # A thread hangs in a call that nothing can break off. The journal stands any end.
+    while True:
+        told = await _told(service, signals)
+        config = _read_again(path) if told == signal.SIGHUP else None
+        if told == signal.SIGHUP and config is None:
+            continue
+        notify("STOPPING=1" if config is None else _reloading())
+        hanging = await service.stop(within=STOPS_WITHIN)
+        if config is None or _is_ended(signals):
+            break
+        if hanging:
+            _begin_anew()
+        service = _replaced(service, config, path)
+    if hanging:
+        # A thread is in a call that nothing can break off. The journal stands any end.
         logging.shutdown()
         os._exit(0)
 
@@ -107,26 +116,44 @@ async def _beat(service: Service) -> None:
             service.reschedule()
 
 
-async def _reloaded(service: Service, path: Path | None) -> Service:
-    """Return a service with the configuration as it is now, in the place of the one that runs.
-
-    Where it cannot be used, the service goes on with the configuration that it has.
-    """
+def _read_again(path: Path | None) -> Config | None:
+    """Return the configuration as it is now, None where it cannot be used."""
     try:
-        config = configuration.load(path)
+        return configuration.load(path)
     except DaemonError:
         # Its faults may quote what stands in the file.
         _log.error("the configuration has faults, and stays as it was: see `panza check`")
-        return service
-    await service.stop()
+        return None
+
+
+def _reloading() -> str:
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+
+
+def _is_ended(signals: asyncio.Queue[signal.Signals]) -> bool:
+    """Tell whether the end was asked for meanwhile."""
+    waiting = [signals.get_nowait() for _ in range(signals.qsize())]
+    return any(number != signal.SIGHUP for number in waiting)
+
+
+def _begin_anew() -> NoReturn:
+    """Become a new process in the place of this one, with nothing of it left but its id."""
+    _log.info("the configuration is read again by a new process")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command
+
+
+def _replaced(stopped: Service, config: Config, path: Path | None) -> Service:
+    """Start a service with another configuration, or with the old one where that cannot be."""
     try:
-        renewed = Service(config, path)
+        service = Service(config, path)
     except (DaemonError, OSError) as error:
         _log.error("the configuration stays as it was: %s", advice(error).message)
-        renewed = Service(service.config, path)
-    renewed.start()
-    _log.info("the configuration was read again")
-    return renewed
+        service = Service(stopped.config, path)
+    else:
+        _log.info("the configuration was read again")
+    service.start()
+    return service
 
 
 class Service:
@@ -156,10 +183,10 @@ class Service:
             }
             for account in config.accounts:
                 self._store(account).close()  # what is wrong with it is to be told now
+            given = os.environ.get(SOCKET_VARIABLE)
+            self._model = None if given else ModelProcess(path, config)
+            self._link = self._model.link if self._model else ModelLink(Path(str(given)))
             self._held = stack.pop_all()
-        given = os.environ.get(SOCKET_VARIABLE)
-        self._model = None if given else ModelProcess(path, config)
-        self._link = self._model.link if self._model else ModelLink(Path(str(given)))
 
     def start(self) -> None:
         """Start workers and schedule; to be called within the event loop."""
@@ -180,7 +207,7 @@ class Service:
         Returns:
             Whether something still hangs.
         """
-        self._scheduler.shutdown(wait=False)
+        self._scheduler.pause()
         for job, _ in self._jobs:
             job.stop()
         for worker in self._workers:
@@ -193,6 +220,7 @@ class Service:
         hanging = any(thread.is_alive() for thread in self._threads)
         if self._model:
             await asyncio.to_thread(self._model.close)
+        self._scheduler.shutdown(wait=False)  # cancels what still waits for a thread
         if not hanging:
             for job, _ in self._jobs:
                 job.close()
@@ -217,6 +245,8 @@ class Service:
     def _add(self, account: Account) -> None:
         folder = self.config.folder(account)
         open_store = partial(self._store, account)
+        sources = accounts.open_sources(account, folder)
+        sync = SyncJob(account, open_store, sources, self._link)
         if mailbox := accounts.open_mailbox(account, folder):
             worker = Worker(
                 account,
@@ -225,11 +255,11 @@ class Service:
                 self._link.writer(account.name),
                 settings=self.config.requests,
                 mailer=accounts.open_smtp(account),
+                synced=sync.synced,
             )
             self._workers.append(worker)
-        sources = accounts.open_sources(account, folder)
         every = IntervalTrigger(seconds=int(SYNC_EVERY.total_seconds()), jitter=_JITTER)
-        self._jobs.append((SyncJob(account, open_store, sources, self._link), every))
+        self._jobs.append((sync, every))
         self._jobs.append((TidyJob(account, open_store), IntervalTrigger(days=1)))
         if (schedule := self.config.training.schedule) != "off":
             training = TrainingJob(self.config, account, open_store, self._link)

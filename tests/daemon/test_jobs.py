@@ -194,4 +194,4 @@ def test_waits_grow_up_to_a_bound() -> None:
         assert longest / 2 <= backoff.next() <= longest
     backoff.reset()
     assert backoff.next() <= 10
-    assert 50 <= backoff.next(at_least=60) <= 100
+    assert 60 <= backoff.next(at_least=60) <= 100

@@ -201,6 +201,23 @@ def test_a_second_daemon_is_refused(home: Home) -> None:
     assert home.panza("sync").returncode == 75
 
 
+def test_it_serves_all_accounts_or_none(home: Home) -> None:
+    """An account that is named has no meaning for the daemon, and that is said."""
+    done = home.panza("run", "--account", "jen")
+    assert done.returncode == 2
+    assert "all accounts" in done.stderr
+
+
+def test_a_request_of_the_first_minute_knows_whom_she_wrote_to(home: Home) -> None:
+    """On a new installation the sent mail is read before the first name is looked up."""
+    home.mailbox.append(Role.SENT, SENT % (1, 1))
+    home.file(1)
+    home.run()
+    assert until(lambda: home.drafts() == 1)
+    [draft] = home.mailbox.fetch(Role.DRAFTS)
+    assert b"To: stew@example.org" in draft.raw
+
+
 def test_a_faulty_configuration_ends_it(home: Home) -> None:
     """A start with faults in the file ends with 78, which systemd does not try again."""
     home.config.write_text("accounts: []\nmodle: {}\n", encoding="utf-8")

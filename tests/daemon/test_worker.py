@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -74,7 +75,7 @@ def make_worker(
     """Return a maker of workers, each of which is stopped at the end."""
     made: list[Worker] = []
 
-    def make(poll: float = 60) -> Worker:
+    def make(poll: float = 60, first: float = 0.2, **more: threading.Event) -> Worker:
         account = Account(name="jen", address="jen@example.org", maildir=tmp_path / "mail")
         worker = Worker(
             account,
@@ -82,7 +83,8 @@ def make_worker(
             lambda: Store(tmp_path / "data"),
             writer,
             settings=Requests(poll=timedelta(seconds=poll)),
-            backoff=Backoff(0.2, 0.4, random.Random(1)),
+            backoff=Backoff(first, 2 * first, random.Random(1)),
+            **more,
         )
         made.append(worker)
         worker.start()
@@ -198,6 +200,38 @@ def test_a_nudge_ends_the_wait(mailbox: Shaky, make_worker: Callable[..., Worker
     time.sleep(0.2)
     worker.nudge()
     mailbox.append(Role.REQUESTS, REQUEST % 1)
+    assert until(lambda: drafts(mailbox) == 1)
+
+
+def test_a_nudge_ends_the_wait_after_a_fault(
+    mailbox: Shaky, make_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """A machine that wakes up does not wait for the rest of a pause that began before it slept."""
+    mailbox.append(Role.REQUESTS, REQUEST % 1)
+    mailbox.lost = 1
+    worker = make_worker(first=3600)
+    assert until(lambda: bool(troubles(tmp_path)))
+    worker.nudge()
+    assert until(lambda: drafts(mailbox) == 1)
+
+
+def test_a_line_that_breaks_whenever_it_waits_is_not_well(
+    tmp_path: Path, make_worker: Callable[..., Worker], mailbox: Shaky
+) -> None:
+    """Good looks between broken waits neither shorten the pauses nor clear the trouble."""
+    for _ in range(4):
+        mailbox.fail("wait", UnreachableError("imap.example.org", 993, "goodbye"))
+    make_worker()
+    assert until(lambda: bool(troubles(tmp_path)) and troubles(tmp_path)[0].tries == 4)
+
+
+def test_the_first_sync_comes_first(mailbox: Shaky, make_worker: Callable[..., Worker]) -> None:
+    """An empty store is given the time to learn whom its owner knows."""
+    mailbox.append(Role.REQUESTS, REQUEST % 1)
+    synced = threading.Event()
+    make_worker(synced=synced)
+    assert not until(lambda: drafts(mailbox) == 1, seconds=1)
+    synced.set()
     assert until(lambda: drafts(mailbox) == 1)
 
 
