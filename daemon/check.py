@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,14 +92,13 @@ def _account(config: Config, account: Account) -> Iterator[Check]:
         mailbox = accounts.open_mailbox(account, folder)
         if mailbox:
             stack.enter_context(mailbox.connector)
-            for role in Role:
-                check = _tried(
+            opened = _tried(f"{account.name}: mailbox", lambda: _opened(mailbox.connector))
+            yield opened
+            for role in Role if opened.ok else ():  # the others would only say the same
+                yield _tried(
                     f"{account.name}: {role.value}",
                     lambda role=role: _folder(mailbox.connector, account, role),  # type: ignore[misc]
                 )
-                yield check
-                if not check.ok and role is Role.SENT:
-                    break  # the others would only say the same
         if mailer := accounts.open_smtp(account):
             yield _tried(f"{account.name}: smtp", lambda: _mailer(mailer))
         for archive in accounts.open_archives(account, folder):
@@ -125,6 +124,12 @@ def _data(folder: Path) -> str:
                 raise StoreDamagedError(store.database.path, damage)
             return f"{folder}: {store.total()} mails, {free // _MIB} MiB free"
     return f"{folder}: no mail yet, {free // _MIB} MiB free"
+
+
+def _opened(connector: Connector) -> str:
+    with suppress(FolderMissingError):  # which is a fault of its own
+        connector.state(Role.SENT)
+    return "it can be reached"
 
 
 def _folder(connector: Connector, account: Account, role: Role) -> str:

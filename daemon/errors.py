@@ -24,6 +24,19 @@ INTERRUPTED = 130  # what a shell reports for SIGINT
 _TEMPORARY = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})
 
 
+# What OpenSSL says of a certificate, and what can be done about it.
+_UNTRUSTED = {
+    "expired": "Whoever runs the server has to renew its certificate; or this machine's clock is "
+    "wrong.",
+    "not yet valid": "Set this machine's clock: the certificate is from its future.",
+    "mismatch": "Set host in panza.yaml to the name that the server's certificate is for.",
+    "self-signed": "If the server is your own, let this machine trust its certificate; if not, "
+    "somebody may stand between you and it.",
+    "unable to get local issuer": "Let this machine trust the authority that signed the server's "
+    "certificate, if it is your own; if not, somebody may stand between you and the server.",
+}
+
+
 class DaemonError(Exception):
     """Root of what the daemon itself raises."""
 
@@ -302,6 +315,9 @@ def _(error: mail.UnreachableError) -> Advice:
 @advice.register
 def _(error: mail.InsecureError) -> Advice:
     step = "Check host, port and security in panza.yaml, and the server's certificate."
+    for sign, remedy in _UNTRUSTED.items():
+        if sign in error.reason.lower():
+            step = remedy
     return Advice(str(error), step, CONFIGURATION)
 
 
@@ -323,7 +339,7 @@ def _(error: mail.FolderMissingError) -> Advice:
 
 @advice.register
 def _(error: mail.MailboxError) -> Advice:
-    step = "An archive is an mbox file or a Maildir that you may read; correct its path."
+    step = "It has to be an mbox file or a Maildir that you may read; correct its path."
     return Advice(str(error), step, FAILED)
 
 

@@ -225,7 +225,7 @@ def test_check_of_an_unreachable_server(panza: Panza, folder: Path) -> None:
     )
     code, out, _ = panza("check", "--json")
     faults = [check for check in only_json(out)["checks"] if not check["ok"]]
-    assert [fault["name"] for fault in faults if "work" in fault["name"]] == ["work: sent"]
+    assert [fault["name"] for fault in faults if "work" in fault["name"]] == ["work: mailbox"]
     assert "127.0.0.1:1" in faults[-1]["detail"]
     assert code in {1, 75, 78}
     assert panza("sync")[0] == 75
