@@ -252,6 +252,24 @@ def test_a_reload_takes_in_a_new_account(home: Home) -> None:
     assert "has faults" in log
 
 
+def test_a_reload_that_cannot_end_what_runs_begins_anew(home: Home) -> None:
+    """Where a thread hangs in a call that nothing breaks off, the daemon becomes a new process."""
+    text = home.config.read_text(encoding="utf-8")
+    os.mkfifo(home.folder / "fifo")  # who opens it waits for a writer, for ever
+    archives = f"    archives: [{home.folder}/fifo]\n"
+    home.config.write_text(text.replace("requests:", f"{archives}requests:"), encoding="utf-8")
+    process = home.run()
+    assert until(lambda: "sync" in {job["kind"] for job in home.status()["jobs"]})
+    home.config.write_text(text, encoding="utf-8")
+    process.send_signal(signal.SIGHUP)
+    home.file(1)
+    assert until(lambda: home.drafts() == 1, seconds=30)
+    assert home.status()["accounts"][0]["process"] == process.pid
+    code, log = ended(process)
+    assert code == 0
+    assert "by a new process" in log
+
+
 def test_a_stop_in_the_middle_of_a_draft_costs_nothing(home: Home) -> None:
     """Told to stop while a model writes, it ends in time, and the next one makes the draft."""
     home.model.held.clear()
