@@ -206,11 +206,13 @@ class Connector(ABC):
 
     read_only: bool = False
     _woken: threading.Event
+    _broken_off: threading.Event
 
     def __new__(cls, *_arguments: object, **_named: object) -> Self:
-        """Give every connector its bell, whatever its own constructor does."""
+        """Give every connector its bells, whatever its own constructor does."""
         made = super().__new__(cls)
         made._woken = threading.Event()
+        made._broken_off = threading.Event()
         return made
 
     @abstractmethod
@@ -306,6 +308,7 @@ class Connector(ABC):
         del role
         self._woken.wait(timeout)
         self._woken.clear()
+        self._go_on()
         return False
 
     def wake(self) -> None:
@@ -318,7 +321,14 @@ class Connector(ABC):
         Where none is going on the next one may be broken off instead. A call that does not depend
         on anybody's answer may end as usual. The connector stays usable.
         """
+        self._broken_off.set()
         self.wake()
+
+    def _go_on(self) -> None:
+        """Raise if `abort` was called, once; for what takes long without anybody's answer."""
+        if self._broken_off.is_set():
+            self._broken_off.clear()
+            raise UnreachableError("this machine", 0, "the call was broken off")
 
     @abstractmethod
     def close(self) -> None:

@@ -47,7 +47,7 @@ from connectors.raw import canonical, message_id
 from connectors.uidlist import UidList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -79,7 +79,7 @@ class MaildirConnector(Connector):
 
     def state(self, role: Role) -> FolderState:
         """Return what the role's folder says of itself now."""
-        uids, files = self._listed(role)
+        uids, files = self._listed(role, self._go_on)
         self._told[role] = frozenset(files)
         return FolderState(self._name(role), uids.uidvalidity, uids.uidnext, len(uids.keys))
 
@@ -101,24 +101,27 @@ class MaildirConnector(Connector):
         self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
     ) -> Iterator[Message]:
         """Yield the messages behind the cursor in ascending order of UID; all without one."""
-        uids, files = self._listed(role)
+        uids, files = self._listed(role, self._go_on)
         start = cursor or Cursor(uids.uidvalidity)
         check_uidvalidity(role, start.uidvalidity, uids.uidvalidity)
         folder = self._folder(role)
         for uid, key in uids.above(start.uid):
             if last is not None and uid > last:
                 return
+            self._go_on()
             if message := read(folder, key, files[key], uid):
                 yield message
 
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
         """Map each UID from ``first_uid`` on to its Message-ID, "" where it has none."""
-        uids, files = self._listed(role)
+        uids, files = self._listed(role, self._go_on)
         folder = self._folder(role)
-        headers = {
-            uid: read_header(folder, key, files[key]) for uid, key in uids.above(first_uid - 1)
-        }
-        return {uid: message_id(raw) for uid, raw in headers.items() if raw is not None}
+        found = {}
+        for uid, key in uids.above(first_uid - 1):
+            self._go_on()
+            if (raw := read_header(folder, key, files[key])) is not None:
+                found[uid] = message_id(raw)
+        return found
 
     def append(
         self, role: Role, raw: bytes, *, flags: Iterable[str] = (), date: datetime | None = None
@@ -176,12 +179,13 @@ class MaildirConnector(Connector):
                 with translated(folder):
                     now = written(folder)
                     if seen is None or seen != now:
-                        seen, found = now, frozenset(listed(folder))
+                        seen, found = now, frozenset(listed(folder, self._go_on))
                         told = found if told is None else told
                         if found != told:
                             return True
                 left = end - time.monotonic()
                 if left <= 0 or self._woken.wait(min(_GLANCE, left)):
+                    self._go_on()
                     return False
         finally:
             self._woken.clear()
@@ -226,20 +230,30 @@ class MaildirConnector(Connector):
             raise self._missing(role)
         return path
 
-    def _listed(self, role: Role) -> tuple[UidList, dict[str, File]]:
-        """Return the folder's UIDs, brought up to date, and its files by key."""
+    def _listed(
+        self, role: Role, go_on: Callable[[], None] = lambda: None
+    ) -> tuple[UidList, dict[str, File]]:
+        """Return the folder's UIDs, brought up to date, and its files by key.
+
+        ``go_on`` may raise on the way. A call that changes something is rather done than doubted.
+        """
+
+        def order(key: str) -> float:
+            go_on()
+            return arrival(files[key].path)
+
         folder = self._folder(role)
         with translated(self._state):
             uids = UidList(self._state, folder)
         with translated(folder):
             if not self.read_only:
                 place_announced(folder, uids.known())
-            files = listed(folder)
+            files = listed(folder, go_on)
         with translated(self._state):
             # A file that another program renames while the folder is listed can be overlooked.
             if not uids.known() <= files.keys():
-                files = listed(folder) | files
-            uids.update(files, lambda key: arrival(files[key].path))
+                files = listed(folder, go_on) | files
+            uids.update(files, order)
         return uids, files
 
     def _file(

@@ -50,8 +50,11 @@ def is_maildir(path: Path) -> bool:
     return (path / "cur").is_dir() or (path / "new").is_dir()
 
 
-def listed(folder: Path) -> dict[str, File]:
-    """Return the folder's messages by key, the part of the file name that never changes."""
+def listed(folder: Path, go_on: Callable[[], None] = lambda: None) -> dict[str, File]:
+    """Return the folder's messages by key, the part of the file name that never changes.
+
+    ``go_on`` is called at each file, and may raise.
+    """
     files = {}
     # new/ comes first: what moves from there to cur/ meanwhile is then seen at least once.
     for part in ("new", "cur"):
@@ -60,6 +63,7 @@ def listed(folder: Path) -> dict[str, File]:
         except FileNotFoundError:
             continue
         for path in paths:
+            go_on()
             if not path.name.startswith("."):
                 key, _, info = path.name.partition(":2,")
                 files[key] = File(path, info if part == "cur" else "")

@@ -37,7 +37,7 @@ from connectors.base import (
 from connectors.raw import message_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -92,7 +92,7 @@ class MboxConnector(Connector):
         """Return what the file says of itself now; this looks through the whole file."""
         with self._opened(role) as file:
             uidnext = os.fstat(file.fileno()).st_size + 1
-            count = sum(1 for _ in _starts(file, 0))
+            count = sum(1 for _ in _starts(file, 0, self._go_on))
             return FolderState(self._path.name, _uidvalidity(file), uidnext, count)
 
     def ensure(self, role: Role) -> str:
@@ -112,7 +112,7 @@ class MboxConnector(Connector):
             found = _uidvalidity(file)
             start = cursor or Cursor(found)
             check_uidvalidity(role, start.uidvalidity, found)
-            spans = _spans(file, max(start.uid - 1, 0))
+            spans = _spans(file, max(start.uid - 1, 0), self._go_on)
             if start.uid:
                 first = next(spans, None)
                 if first is None or first[0] != start.uid - 1:
@@ -120,6 +120,7 @@ class MboxConnector(Connector):
             for begin, end in spans:
                 if last is not None and begin >= last:
                     return
+                self._go_on()
                 yield _message(file, begin, end)
 
     def message_ids(self, role: Role, first_uid: int = 1) -> dict[int, str]:
@@ -127,7 +128,7 @@ class MboxConnector(Connector):
         with self._opened(role) as file:
             return {
                 begin + 1: message_id(_body(file, begin, min(end, begin + _HEADER))[1])
-                for begin, end in _spans(file, max(first_uid - 1, 0))
+                for begin, end in _spans(file, max(first_uid - 1, 0), self._go_on)
             }
 
     def append(
@@ -199,8 +200,8 @@ def _uidvalidity(file: BinaryIO) -> int:
     return int.from_bytes(hashlib.sha256(header).digest()[:4], "big") >> 1 or 1
 
 
-def _starts(file: BinaryIO, first: int) -> Iterator[int]:
-    """Yield where each ``From `` line from ``first`` on begins."""
+def _starts(file: BinaryIO, first: int, go_on: Callable[[], None]) -> Iterator[int]:
+    """Yield where each ``From `` line from ``first`` on begins; ``go_on`` may raise on the way."""
     # What stands before counts too: a separator follows an empty line.
     position = first - 3
     file.seek(max(position, 0))
@@ -208,6 +209,7 @@ def _starts(file: BinaryIO, first: int) -> Iterator[int]:
     if position < 0:
         position, buffer = -len(_LEAD), _LEAD
     while True:
+        go_on()
         chunk = file.read(_CHUNK)
         buffer += chunk
         # At the end of what was read a separator, or what follows it, may be cut in two.
@@ -225,11 +227,11 @@ def _starts(file: BinaryIO, first: int) -> Iterator[int]:
         position, buffer = position + cut, buffer[cut:]
 
 
-def _spans(file: BinaryIO, first: int) -> Iterator[tuple[int, int]]:
+def _spans(file: BinaryIO, first: int, go_on: Callable[[], None]) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each message from ``first`` on, its ``From `` line included."""
     size = os.fstat(file.fileno()).st_size
     begin = None
-    for start in _starts(file, first):
+    for start in _starts(file, first, go_on):
         if begin is not None:
             yield begin, start
         begin = start

@@ -138,6 +138,7 @@ class MemoryConnector(Connector):
             message = folder.messages.get(uid)
             if uid <= start.uid or (last is not None and uid > last) or message is None:
                 continue
+            self._go_on()
             self._raise_fault("fetch")
             raw, complete = readable(message.raw)
             yield replace(message, raw=raw, complete=complete)
@@ -201,6 +202,7 @@ class MemoryConnector(Connector):
                 while self._state(role) == told:
                     left = end - time.monotonic()
                     if left <= 0 or self._woken.is_set():
+                        self._go_on()
                         return False
                     self._mail.changed.wait(left)
                 return True

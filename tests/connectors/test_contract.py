@@ -363,6 +363,22 @@ class ReadingContract:
         connector.close()
         assert connector.state(Role.SENT).messages == 1
 
+    def test_reading_can_be_broken_off(self, place: Place, connector: Connector) -> None:
+        """`abort` from another thread ends a `fetch` between two messages; the next one is whole.
+
+        What it had read ahead may still come.
+        """
+        place.fill([mail(number, "Clay.\n" * 20_000) for number in range(100)])
+        messages = connector.fetch(Role.SENT)
+        found = [next(messages).uid]
+        thread = threading.Thread(target=connector.abort)
+        thread.start()
+        thread.join()
+        with pytest.raises(UnreachableError):
+            found.extend(message.uid for message in messages)
+        assert len(found) < 100
+        assert len(list(connector.fetch(Role.SENT))) == 100
+
 
 class ReadOnlyContract(ReadingContract):
     """What holds in addition where Panza only reads."""

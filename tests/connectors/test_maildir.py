@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.base import Cursor, FolderMissingError, MailboxError, Role
+from connectors.base import Cursor, FolderMissingError, MailboxError, Role, UnreachableError
 from connectors.maildir import MaildirConnector
 
 if TYPE_CHECKING:
@@ -216,3 +216,15 @@ def test_a_part_that_is_missing_is_made(root: Path) -> None:
     connector.add_flags(Role.SENT, message.uid, ["\\Seen"])
     connector.append(Role.SENT, _RAW, flags=["\\Seen"])
     assert [message.flags for message in connector.fetch(Role.SENT)] == [{"\\Seen"}] * 2
+
+
+def test_listing_can_be_broken_off_and_changing_goes_on(root: Path) -> None:
+    """What reads the list of files ends between two of them; what stores a message does that."""
+    connector = opened(root)
+    assert connector.append(Role.SENT, _RAW) == 1
+    for look in (connector.state, connector.message_ids):
+        connector.abort()
+        assert connector.append(Role.SENT, _RAW)
+        with pytest.raises(UnreachableError):
+            look(Role.SENT)
+        assert look(Role.SENT)

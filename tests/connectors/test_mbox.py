@@ -16,6 +16,7 @@ from connectors.base import (
     MailboxError,
     Message,
     Role,
+    UnreachableError,
 )
 from connectors.mbox import MboxConnector
 
@@ -183,3 +184,14 @@ def test_an_mbox_is_sent_mail_and_nothing_else(path: Path) -> None:
     path.touch()
     with pytest.raises(FolderMissingError):
         MboxConnector(path).state(Role.DRAFTS)
+
+
+def test_looking_through_a_file_can_be_broken_off(path: Path) -> None:
+    """What looks through all of the file ends between two pieces; then all is as before."""
+    path.write_bytes(_FROM + b"Subject: 1\n\n" + b"clay\n" * 2**20)
+    connector = MboxConnector(path)
+    for look in (connector.state, connector.message_ids):
+        connector.abort()
+        with pytest.raises(UnreachableError):
+            look(Role.SENT)
+        assert look(Role.SENT)
