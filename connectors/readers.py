@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Self, cast
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _BATCH_MESSAGES = 50
 _BATCH_BYTES = 2**20
 _MOST = 2  # more processes than these would only wait for the server and the disk
+_ABORTED = "reading was broken off"
 _ENVIRONMENT = ("LD_LIBRARY_PATH",)  # all else could hold a password
 
 
@@ -41,7 +43,8 @@ def read_here(messages: Iterable[Message]) -> Iterator[Read]:
 class Readers:
     """Reads messages in a few processes side by side.
 
-    They are started when the first message comes, and end with `close`.
+    They are started when the first message comes, and end with `close`. Only `abort` may be called
+    from other threads.
 
     Args:
         processes: How many at most; by default two, or one on a machine with one processor.
@@ -54,6 +57,8 @@ class Readers:
     ) -> None:
         self._most = processes or min(_MOST, os.cpu_count() or 1)
         self._limits = (str(seconds), str(memory))
+        self._lock = threading.Lock()
+        self._aborted = False
         self._all: list[_Worker] = []
         self._idle: list[_Worker] = []
 
@@ -64,7 +69,7 @@ class Readers:
         ``messages`` raises, what it gave before is yielded first.
 
         Raises:
-            ReaderError: No process can be started.
+            ReaderError: No process can be started, or `abort` was called.
         """
         batches = _Batches(messages)
         busy: deque[_Worker] = deque()
@@ -80,6 +85,13 @@ class Readers:
             self._idle.append(worker)
         if batches.fault is not None:
             raise batches.fault
+
+    def abort(self) -> None:
+        """Break off the reading that is going on, from any thread, and all that would follow."""
+        with self._lock:
+            self._aborted = True
+            for worker in self._all:
+                worker.abort()
 
     def close(self) -> None:
         """End the processes; closing twice is no error."""
@@ -101,8 +113,11 @@ class Readers:
     def _worker(self) -> _Worker:
         if self._idle:
             return self._idle.pop()
-        self._all.append(_Worker(self._limits))
-        return self._all[-1]
+        with self._lock:
+            if self._aborted:
+                raise ReaderError(_ABORTED)
+            self._all.append(_Worker(self._limits))
+            return self._all[-1]
 
 
 class _Batches:
@@ -133,6 +148,8 @@ class _Worker:
 
     def __init__(self, limits: tuple[str, str]) -> None:
         self._limits = limits
+        self._lock = threading.Lock()
+        self._aborted = False
         self._process = _Process(limits)
         self._batch: deque[Message] = deque()
 
@@ -156,9 +173,21 @@ class _Worker:
             if too_long or tries > 1:
                 done.append((self._batch.popleft(), MessageError(TOO_LONG if too_long else FAULT)))
                 tries = 0
-            self._process = _Process(self._limits)
+            self._renew()
             self._process.send(self._batch)
         return done
+
+    def abort(self) -> None:
+        """End the process from another thread; no other one takes its place."""
+        with self._lock:
+            self._aborted = True
+            self._process.kill()
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._aborted:
+                raise ReaderError(_ABORTED)
+            self._process = _Process(self._limits)
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -206,9 +235,13 @@ class _Process:
         line = self._answers.readline()
         return line if line.endswith(b"\n") else b""
 
-    def stop(self) -> int:
-        """End it; return what it ended with."""
+    def kill(self) -> None:
+        """End it; who waits for its answers gets none."""
         self._process.kill()
+
+    def stop(self) -> int:
+        """End it and let go of it; return what it ended with."""
+        self.kill()
         with suppress(BrokenPipeError):
             self._jobs.close()
         self._answers.close()

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
+from connectors.readers import Readers
 from daemon import sync as syncing
 from daemon import training_job
 from daemon.backoff import Backoff
@@ -149,6 +150,7 @@ class SyncJob(Job):
         self.synced = threading.Event()
         self._sources = sources
         self._link = link
+        self._readers = Readers()
         for source in sources:
             self._resources.enter_context(source.connector)
 
@@ -157,11 +159,13 @@ class SyncJob(Job):
         super().stop()
         for source in self._sources:
             source.connector.abort()
+        self._readers.abort()
 
     def _work(self, store: Store) -> None:
         with Runs(store.database, store.clock).recorded(self.name) as outcome:
             try:
-                result = syncing.sync(self._account, self._sources, store)
+                with self._readers as readers:
+                    result = syncing.sync(self._account, self._sources, store, readers=readers)
             finally:
                 self.synced.set()  # before all is embedded, which can take an hour
             outcome.update(asdict(result))

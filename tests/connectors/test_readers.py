@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_a_process_that_is_killed(readers: Readers) -> None:
     """A reader that somebody ends in the middle of its work costs no message."""
     before = children()
     reading = readers.read(map(message, range(400)))
-    found = [next(reading)]
+    found = [next(reading) for _ in range(60)]  # by then both of them work
     for pid in children() - before:
         os.kill(pid, signal.SIGKILL)
     found.extend(reading)
@@ -154,3 +155,23 @@ def test_nothing_of_the_environment(readers: Readers) -> None:
     list(readers.read([message(1)]))
     for pid in children() - before:
         assert b"PATH" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_reading_can_be_broken_off() -> None:
+    """`abort` ends it at once, whatever the processes do; none is started afterwards."""
+    before = children()
+    with Readers() as readers:
+        reading = readers.read(map(message, range(400)))
+        next(reading)
+        for pid in children() - before:
+            os.kill(pid, signal.SIGSTOP)
+        ringing = threading.Timer(0.2, readers.abort)
+        ringing.start()
+        started = time.monotonic()
+        with pytest.raises(ReaderError):
+            list(reading)
+        assert time.monotonic() - started < 2
+        ringing.join()
+        with pytest.raises(ReaderError, match="broken off"):
+            list(readers.read([message(1)]))
+    assert children() == before
