@@ -104,14 +104,15 @@ class Retrieval:
                 self._database.execute("DELETE FROM embeddings")
                 self._store.set_note(_EMBEDDER, self._embedder.hash)
         rows = self._database.rows(
-            "SELECT id, date, subject || char(10) || text FROM mails "
-            "WHERE id NOT IN (SELECT id FROM embeddings) ORDER BY length(text), id"
+            "SELECT id FROM mails WHERE id NOT IN (SELECT id FROM embeddings) "
+            "ORDER BY length(text), id"
         )
-        for start in range(0, len(rows), _BATCH):
-            self._embed(rows[start : start + _BATCH])
+        numbers = [number for (number,) in rows]
+        for start in range(0, len(numbers), _BATCH):
+            self._embed(numbers[start : start + _BATCH])
             if progress:
-                progress("embedding", min(start + _BATCH, len(rows)), len(rows))
-        return len(rows)
+                progress("embedding", min(start + _BATCH, len(numbers)), len(numbers))
+        return len(numbers)
 
     def search(
         self,
@@ -142,7 +143,12 @@ class Retrieval:
         near = [i for i in order if i in scores and scores[i] >= self._threshold]
         return self._hits(near, scores, exclude)[:k]
 
-    def _embed(self, rows: list[tuple[int, int, str]]) -> None:
+    def _embed(self, numbers: list[int]) -> None:
+        rows = self._database.rows(
+            "SELECT id, date, subject || char(10) || text FROM mails "
+            "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY length(text), id",
+            (json.dumps(numbers),),
+        )
         vectors = self._embedder.embed([text for _, _, text in rows])
         with self._database.transaction():
             for (number, date, _), vector in zip(rows, vectors, strict=True):
