@@ -24,7 +24,7 @@ from connectors.base import (
     UnreachableError,
     check_uidvalidity,
 )
-from connectors.imap_breaker import Bell, Breaker
+from connectors.breaker import Bell, Breaker
 from connectors.imap_client import Client, shut_down
 from connectors.imap_errors import translated
 from connectors.imap_reading import Answers, Reading

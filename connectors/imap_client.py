@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from datetime import datetime
 
-    from connectors.imap_breaker import Breaker
+    from connectors.breaker import Breaker
 
 # imapclient logs user names, and imaplib whole messages, at levels below this one.
 logging.getLogger("imapclient").setLevel(logging.WARNING)

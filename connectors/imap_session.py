@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from connectors.imap_breaker import Breaker
+    from connectors.breaker import Breaker
 
 
 @dataclass(frozen=True, slots=True)

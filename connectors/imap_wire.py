@@ -18,10 +18,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from connectors.base import LARGEST, InsecureError
-from connectors.imap_breaker import reach
+from connectors.breaker import reach
 
 if TYPE_CHECKING:
-    from connectors.imap_breaker import Breaker
+    from connectors.breaker import Breaker
 
 _CHUNK: Final = 2**16
 _LINE: Final = 2**20
@@ -171,7 +171,7 @@ class Wire(imaplib.IMAP4):
         Args:
             seconds: How long at most.
             exists: How many messages the selected folder has, as far as is known.
-            bell: See `imap_breaker.Bell`.
+            bell: See `breaker.Bell`.
             idle: Put the server into IDLE (RFC 2177) meanwhile. Where it refuses or leaves it, the
                 time passes all the same.
 

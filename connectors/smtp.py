@@ -27,6 +27,7 @@ from connectors.base import (
     RefusedError,
     UnreachableError,
 )
+from connectors.breaker import aside
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -196,7 +197,9 @@ class SmtpConnector:
         if mechanism is None:
             self._login_refused("the server offers no login that Panza knows")
         secret = self._settings.secret
-        secret = secret if isinstance(secret, str) else secret()
+        if not isinstance(secret, str):
+            # It may wait for the owner, who is not to hold up whoever breaks this off.
+            secret = await asyncio.wrap_future(aside(secret))
         if re.search(r"[\r\n\0]", self._settings.user + secret):
             self._login_refused("the user name or the password holds a line break")
         log_in = {

@@ -22,6 +22,7 @@ from connectors.base import (
     RefusedError,
     UnreachableError,
 )
+from connectors.breaker import left_alone
 from connectors.smtp import SmtpConnector, SmtpSettings, StrangerError
 
 if TYPE_CHECKING:
@@ -481,6 +482,31 @@ def test_a_call_can_be_broken_off_from_another_thread(
     assert "broken off" in str(failures[0])
     implicit.script.silent = ""
     connector.check()
+
+
+def test_a_password_manager_can_be_broken_off(
+    implicit: SubmissionServer, settings: SmtpSettings
+) -> None:
+    """abort() ends a call that waits for the password, and who looks for it is told."""
+    asked, told = threading.Event(), threading.Event()
+
+    def secret() -> str:
+        asked.set()
+        while not left_alone():
+            time.sleep(0.02)
+        told.set()
+        return PASSWORD
+
+    connector = SmtpConnector(replace(settings, port=implicit.port, secret=secret), OWNER)
+    ringing = threading.Thread(target=lambda: asked.wait(10) and connector.abort())
+    ringing.start()
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError, match="broken off"):
+        connector.check()
+    assert time.monotonic() - begun < 5
+    assert told.wait(5)
+    assert implicit.script.logins == []
+    ringing.join()
 
 
 def test_the_settings_do_not_show_the_secret(settings: SmtpSettings) -> None:

@@ -2,7 +2,8 @@
 
 A call that waits for a server cannot be interrupted from outside in Python. What can be done is to
 ring a bell beside the socket that is waited for, or to shut the socket down; and what waits for
-neither, the resolving of a name or a password manager, is left behind in a thread of its own.
+neither, the resolving of a name or a password manager, is left behind in a thread of its own,
+where it may ask with `left_alone` whether to go on.
 """
 
 from __future__ import annotations
@@ -97,26 +98,46 @@ class Breaker:
 
         For what nobody can interrupt: resolving a name, waiting for a password manager.
         """
-        outcome: Future[_T] = Future()
+        self.check()
+        outcome = aside(work)
         with self._lock:
             self._outcome = outcome
-        self.check()
-
-        def run() -> None:
-            with suppress(InvalidStateError):
-                try:
-                    outcome.set_result(work())
-                except InvalidStateError:  # nobody waits any more
-                    raise
-                except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                    outcome.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
+            if self._tripped:
+                outcome.cancel()
         try:
             return outcome.result(timeout)
         except CancelledError:
             self.check()
             raise
+        finally:
+            outcome.cancel()
+
+
+_own = threading.local()
+
+
+def aside(work: Callable[[], _T]) -> Future[_T]:
+    """Do the work in a thread of its own, which is left to itself when the outcome is cancelled."""
+    outcome: Future[_T] = Future()
+
+    def run() -> None:
+        _own.outcome = outcome
+        with suppress(InvalidStateError):  # nobody waits any more
+            try:
+                outcome.set_result(work())
+            except InvalidStateError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+def left_alone() -> bool:
+    """Tell whether the caller is the work of `aside` and nobody waits for it any more."""
+    outcome: Future[Any] | None = getattr(_own, "outcome", None)
+    return outcome is not None and outcome.cancelled()
 
 
 def reach(host: str, port: int, timeout: float | None, breaker: Breaker) -> socket.socket:
