@@ -2,8 +2,8 @@
 
 * `daemon.cli`: the command line; `daemon.commands` and `daemon.model_commands` are its commands,
   `daemon.check` is `panza check`.
-* `daemon.config`: panza.yaml; `daemon.secret` fetches passwords, `daemon.accounts` makes an
-  account's connectors.
+* `daemon.config`: panza.yaml; `daemon.secret` fetches passwords, with `daemon.leash` for those that
+  a command tells; `daemon.accounts` makes an account's connectors.
 * `daemon.store`, `daemon.database`, `daemon.schema`, `daemon.runs`: what is kept of an account.
 * `daemon.sync`: new sent mail in; `daemon.retrieval`: what earlier mail is near to a request.
 * `daemon.training`, `daemon.evaluating`, `daemon.material`: from stored mails to an adapter in use.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shlex
+import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectors.breaker import left_alone
 from daemon.errors import SecretError
 
 if TYPE_CHECKING:
@@ -17,13 +22,15 @@ if TYPE_CHECKING:
     from daemon.config import Secret
 
 _PATIENCE = 60.0  # seconds for a command: a password manager may ask its owner first
+_GLANCE = 0.1  # seconds between two looks whether anybody still waits for it
 
 
 def resolve(secret: Secret, user: str) -> str:
     """Return the password or token that a reference stands for.
 
     The value is fetched anew at each call, so a token that is renewed outside is never stale. It
-    stands in no log, no error and no cache.
+    stands in no log, no error and no cache. A command ends with this process, and when the caller
+    is left alone (`connectors.breaker`).
 
     Args:
         secret: The reference out of panza.yaml.
@@ -45,16 +52,35 @@ def resolve(secret: Secret, user: str) -> str:
 
 
 def _command(where: str, hidden: Collection[str]) -> str:
-    done = subprocess.run(  # noqa: S603 - the owner's own command, run without a shell
-        shlex.split(where),
+    command = shlex.split(where)
+    if not command or shutil.which(command[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    with subprocess.Popen(  # noqa: S603 - the owner's own command, run without a shell
+        [sys.executable, "-I", "-m", "daemon.leash", str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name not in hidden},
-        timeout=_PATIENCE,
-        check=True,
         encoding="utf-8",
-    )
-    return done.stdout
+    ) as process:
+        try:
+            told = _told(process)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return told
+
+
+def _told(process: subprocess.Popen[str]) -> str:
+    """Return what a command writes, unless that takes too long or nobody waits any more."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return process.communicate(timeout=_GLANCE)[0]
+        except subprocess.TimeoutExpired:
+            if left_alone() or time.monotonic() > end:
+                raise
 
 
 def _credential(where: str, _user: str) -> str:
