@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from scripted import listening
 from stubmodel import StubModel
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Run = Callable[[str], subprocess.Popen[str]]
 
-MAILS = 12_000
+MAILS = 40_000
 MAIL = (
     "From jen@example.org Mon Jan  6 10:00:00 2025\n"
     "From: jen@example.org\nTo: stew@example.org\nSubject: Kiln {0}\n"
@@ -35,6 +37,7 @@ accounts:
 {mail}
 requests: {{poll: 5s}}
 """
+PROCESSES = Path("/proc")
 HOLDS_NOTHING_UP = 4.0
 """Seconds: half of what the daemon waits for a thread that hangs."""
 
@@ -104,3 +107,30 @@ def test_a_first_sync_is_broken_off(run: Run, tmp_path: Path) -> None:
     again = run(f"    archives: [{archive}]")
     assert until(lambda: mails(tmp_path) > kept)
     assert seconds_to_stop(again) < HOLDS_NOTHING_UP
+
+
+def greet(connection: socket.socket) -> None:
+    """Be an IMAP server up to the moment of the login."""
+    connection.sendall(b"* OK ready\r\n")
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            tag = line.split()[0]
+            connection.sendall(b"* CAPABILITY IMAP4rev1\r\n%b OK done\r\n" % tag)
+
+
+def test_password_managers_are_broken_off(run: Run, tmp_path: Path) -> None:
+    """A stop while passwords are asked for ends at once, and leaves nobody behind who asks."""
+    asking = tmp_path / "asking"
+    asking.mkdir()
+    manager = tmp_path / "manager"
+    manager.write_text(f"#!/bin/sh\n: > {asking}/$$\nexec sleep 58\n", encoding="utf-8")
+    manager.chmod(0o700)
+    with listening(greet) as port:
+        process = run(
+            f"    imap: {{host: 127.0.0.1, port: {port}, security: none, user: jen,"
+            f" password: {{command: {manager}}}}}"
+        )
+        assert until(lambda: any(asking.iterdir()))
+        assert seconds_to_stop(process) < HOLDS_NOTHING_UP
+    pids = [one.name for one in asking.iterdir()]
+    assert until(lambda: not any((PROCESSES / pid).exists() for pid in pids), seconds=3)
