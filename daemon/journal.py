@@ -60,7 +60,7 @@ CREATE INDEX outbox_key ON outbox (key);
 
 _REQUEST_COLUMNS = (
     "key, message_id, uidvalidity, uid, asked, state, reason, settled, attempts, created, changed, "
-    "trouble"
+    "trouble, digest"
 )
 _PARCEL_COLUMNS = "message_id, key, kind, raw, state, uidvalidity, uidnext, attempts"
 
@@ -69,6 +69,12 @@ SCHEMA = _REQUESTS + sightings.SCHEMA
 TROUBLE = """
 -- What kept a request from going on when it was last tried, '' for nothing.
 ALTER TABLE requests ADD COLUMN trouble TEXT NOT NULL DEFAULT '';
+"""
+
+DIGEST = """
+-- What a request says, as a digest, '' for those that were entered before this was kept: of one
+-- Message-ID there may be several requests.
+ALTER TABLE requests ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 """
 
 
@@ -116,6 +122,7 @@ class Request:
         created: When it was first seen.
         changed: When its state changed last.
         trouble: What kept it from going on when it was last tried, "" for nothing.
+        digest: A digest of what it says, "" if that is not known.
     """
 
     key: str
@@ -129,6 +136,7 @@ class Request:
     created: datetime
     changed: datetime
     trouble: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +200,11 @@ class Journal:
         rows = self._database.rows("SELECT state, count(*) FROM requests GROUP BY state")
         return {State(state): number for state, number in rows}
 
-    def open(self, key: str, name: str, place: Cursor, asked: str) -> None:
-        """Enter a new request; ``name`` is its Message-ID."""
+    def open(self, key: str, name: str, place: Cursor, asked: str, digest: str = "") -> None:
+        """Enter a new request; ``name`` is its Message-ID, ``digest`` that of what it says."""
         self._database.execute(
-            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, 'new', '', 0, 0, ?6, ?6, '')",
-            (key, name, place.uidvalidity, place.uid, asked, self._now()),
+            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, 'new', '', 0, 0, ?6, ?6, '', ?7)",
+            (key, name, place.uidvalidity, place.uid, asked, self._now(), digest),
         )
 
     def relocate(self, key: str, place: Cursor) -> None:
@@ -397,8 +405,8 @@ class Journal:
 
 
 def _request(row: tuple[Any, ...]) -> Request:
-    key, name, uidvalidity, uid, asked, state, reason, settled, attempts, *times, trouble = row
-    created, changed = map(_time, times)
+    key, name, uidvalidity, uid, asked, state, reason, settled, attempts, *rest = row
+    created, changed, trouble, digest = rest
     return Request(
         key=key,
         message_id=name,
@@ -408,9 +416,10 @@ def _request(row: tuple[Any, ...]) -> Request:
         reason=reason,
         settled=bool(settled),
         attempts=attempts,
-        created=created,
-        changed=changed,
+        created=_time(created),
+        changed=_time(changed),
         trouble=trouble,
+        digest=digest,
     )
 
 

@@ -85,6 +85,7 @@ class Counts:
         mailed: Messages that were mailed to the owner.
         unmailed: Messages that are still to be mailed to her.
         trouble: Why, "" for no reason.
+        retry: When mail is tried next, None if none waits.
     """
 
     new: int = 0
@@ -96,6 +97,7 @@ class Counts:
     mailed: int = 0
     unmailed: int = 0
     trouble: str = ""
+    retry: datetime | None = None
 
 
 def process(
@@ -113,7 +115,8 @@ def process(
     """Look at the requests folder once, and bring every request as far as it will go.
 
     Safe to repeat and to interrupt anywhere. What a server refuses for one request does not hold
-    up the others; a connection that breaks, or a server that asks for patience, ends the look.
+    up the others; a connection that breaks, or a server that asks for patience, ends the look. A
+    writer that cannot work at all holds up what is to be written and nothing else.
 
     Args:
         account: Whose requests they are.
@@ -130,7 +133,8 @@ def process(
     Raises:
         ConnectorError: The mail cannot be reached, a folder is missing or refused, or the server
             is not available now.
-        DaemonError: The writer cannot work at all now; so does `TrainerError`.
+        DaemonError: The writer cannot work at all now, and all the rest is done; so does
+            `TrainerError`.
     """
     post = Post(store.database, clock, account.address, mailer, settings.deliver)
     desk = _Desk(account, connector, store, writer, clock, settings=settings, post=post, read=read)
@@ -163,6 +167,7 @@ class _Desk:
         self.post = post
         self.journal = Journal(store.database, clock)
         self.scanner = Scanner(self.owner, connector, store, clock, read=read)
+        self.halted: DaemonError | TrainerError | None = None
         self.ended = {State.DONE: 0, State.PARKED: 0}
         self.mailed = 0
 
@@ -178,6 +183,8 @@ class _Desk:
                 break
             self._drive(key)
         self._mail(proceed)
+        if self.halted:
+            raise self.halted
         return Counts(
             new=new,
             drafted=self.ended[State.DONE],
@@ -188,6 +195,7 @@ class _Desk:
             mailed=self.mailed,
             unmailed=self.post.waiting(),
             trouble=self.post.trouble,
+            retry=self.post.retry(),
         )
 
     def _resume(self) -> None:
@@ -221,6 +229,8 @@ class _Desk:
             self.ended[current.state] += 1
 
     def _write(self, request: Request) -> None:
+        if self.halted:
+            return
         # Counted first: a request that kills the process is not tried for ever.
         attempts = self.journal.count_attempt(request.key)
         if attempts > MAX_WRITES:
@@ -233,7 +243,8 @@ class _Desk:
             told = advice(error)
             if told.exit_code in {TRY_LATER, CONFIGURATION}:
                 self.journal.discount_attempt(request.key)
-                raise
+                self.halted = error  # all that needs no writer goes on
+                return
             self._failed(request, attempts, told.message)
             return
         if draft.body.strip():
@@ -356,7 +367,7 @@ class _Desk:
                 self.journal.postpone(request.key, self.post.trouble)
             if not request.settled:
                 self._drive(request.key)
-            if outcome is not Outcome.SENT:
+            if outcome is Outcome.WAITS:
                 return
 
     def _sent(self, mailing: Mailing, request: Request) -> None:

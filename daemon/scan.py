@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from connectors import mime
 from connectors.base import Cursor, FolderMissingError, MessageError, Role
 from connectors.raw import canonical, message_id
 from connectors.readers import read_here
-from daemon import habit
+from daemon import habit, trust
 from daemon.intake import Intake, UnclearError
 from daemon.journal import Journal, State
 from daemon.notes import no_draft
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from connectors.base import Connector, Message
     from connectors.mime import Part
     from connectors.readers import Read
+    from daemon.journal import Request
     from daemon.sightings import Reading
     from daemon.store import Store
 
@@ -139,8 +141,9 @@ class Scanner:
 
     def _enter(self, message: Message, part: Part, standing: Standing, place: Cursor) -> None:
         """Enter a request into the journal, unless it is there; park what cannot be understood."""
-        key = request_key(message.raw)
-        known = self.journal.find(key)
+        fault = self._fault(message)
+        digest = self._digest(part, fault)
+        key, known = self._identify(message.raw, digest, place)
         # Under the same UIDVALIDITY a new UID is a new filing: the owner wants another try.
         again = (
             known is not None
@@ -151,12 +154,12 @@ class Scanner:
         )
         asked, reason = "", ""
         if known is None or again:
-            asked, reason = self._understood(message, part, standing)
+            asked, reason = self._understood(message, part, standing, fault)
         with self.store.transaction():
             self.sightings.advance(place)
             self.sightings.accept(place)
             if known is None:
-                self.journal.open(key, message_id(message.raw), place, asked)
+                self.journal.open(key, message_id(message.raw), place, asked, digest)
                 self.new += 1
             else:
                 self.journal.relocate(key, place)
@@ -167,12 +170,44 @@ class Scanner:
                 note = no_draft(self.owner, key, name, reason, self.clock())
                 self.journal.park(key, reason, note)
 
-    def _understood(self, message: Message, part: Part, standing: Standing) -> tuple[str, str]:
+    def _identify(self, raw: bytes, digest: str, place: Cursor) -> tuple[str, Request | None]:
+        """Return the key of a request, and the request if it is known.
+
+        Some clients keep the Message-ID when a mail is edited: with other words it is another
+        request. Not so under another UIDVALIDITY, where the same mail may come from another server
+        that has written it anew.
+        """
+        key = request_key(raw)
+        known = self.journal.find(key)
+        if known is None or known.digest in {"", digest}:
+            return key, known
+        other = request_key(raw, digest)
+        namesake = self.journal.find(other)
+        if namesake is None and known.place.uidvalidity != place.uidvalidity:
+            return key, known
+        return other, namesake
+
+    def _fault(self, message: Message) -> MessageError | None:
+        """Return why a message cannot be read."""
+        for _, found in self.read([message]):
+            if isinstance(found, MessageError):
+                return found
+        return None
+
+    def _digest(self, part: Part, fault: MessageError | None) -> str:
+        """Return a digest of what a request says; of what cannot be read, of its bytes."""
+        if fault is None:
+            with suppress(MessageError):
+                return trust.digest(part)
+        return hashlib.sha256(canonical(part.raw[part.start :])).hexdigest()
+
+    def _understood(
+        self, message: Message, part: Part, standing: Standing, fault: MessageError | None
+    ) -> tuple[str, str]:
         """Return what is asked, as JSON, or why that cannot be told."""
         try:
-            for _, found in self.read([message]):
-                if isinstance(found, MessageError):
-                    raise found
+            if fault:
+                raise fault
             asked = self._intake.understand(part, standing, message.received, self.clock())
         except UnclearError as error:
             return "", str(error)
@@ -219,11 +254,12 @@ def _read(raw: bytes) -> Part:
         return mime.read(_BODY.split(raw, maxsplit=1)[0] + b"\r\n\r\n")
 
 
-def request_key(raw: bytes) -> str:
+def request_key(raw: bytes, digest: str = "") -> str:
     """Return the key of a request: from its Message-ID, else from its canonical bytes.
 
-    Never from its UID: a request that is moved, copied or numbered anew is the same request.
+    With a digest of what it says, that of a request whose Message-ID an earlier one has too. Never
+    from its UID: a request that is moved, copied or numbered anew is the same request.
     """
     name = message_id(raw)
     content = b"message-id\n" + name.encode() if name else b"message\n" + canonical(raw)
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(content + (b"\n" + digest.encode() if digest else b"")).hexdigest()

@@ -103,4 +103,6 @@ MIGRATIONS = (
     _NO_LANGUAGE,
     post.SCHEMA,
     _QUOTING,
+    journal.DIGEST,
+    post.PAUSE,
 )

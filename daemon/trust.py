@@ -292,6 +292,16 @@ def _proven_by_copy(message: Part, owner: Owner, sent: Callable[[str], Iterable[
     return Verdict(Standing.REFUSED, "it differs from the mail of the same Message-ID in Sent")
 
 
+def digest(message: Part) -> str:
+    """Return a digest of all that a message can ask for, which its transport does not change.
+
+    Raises:
+        connectors.base.MessageError: Its text is too large.
+    """
+    recipients = [sorted(_recipients(message, name)) for name in ("to", "cc")]
+    return hashlib.sha256(repr((recipients, _said(message))).encode()).hexdigest()
+
+
 def _same(message: Part, copy: bytes, owner: Owner) -> bool:
     try:
         other = mime.read(copy)

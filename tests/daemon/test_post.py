@@ -14,7 +14,13 @@ import pytest
 from fuses import Crash, Fuse, FusedConnector, fused
 from submission import PASSWORD, USER, SubmissionServer
 
-from connectors.base import RefusedError, Role, UnreachableError
+from connectors.base import (
+    InsecureError,
+    LoginRefusedError,
+    RefusedError,
+    Role,
+    UnreachableError,
+)
 from connectors.mail import Address
 from connectors.memory import MemoryConnector
 from connectors.raw import message_id
@@ -294,11 +300,82 @@ def test_a_server_that_is_down_holds_up_no_draft(world: World) -> None:
     assert (counts.drafted, counts.mailed, counts.unmailed) == (3, 0, 3)
     assert "connection refused" in counts.trouble
     assert seen == [3]
+    assert counts.retry == world.time + timedelta(minutes=1)
     world.box.always = None
-    assert world.look().mailed == 2  # the third one was tried a moment ago
+    assert world.look() == Counts(unmailed=3, retry=counts.retry)
+    assert len(world.box.tried) == 1
     world.time += timedelta(minutes=1)
-    assert world.look() == Counts(mailed=1)
+    assert world.look() == Counts(mailed=3)
     assert len(world.box.mails) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "minutes"),
+    [
+        (LoginRefusedError("mail.example.org", "jen", "535 no"), [0, 5, 10, 15, 23, 39, 71, 131]),
+        (InsecureError("mail.example.org", 465, "no TLS"), [0, 5, 10, 15, 23, 39, 71, 131]),
+        (SecretError("env X", "the variable is not set"), [0, 5, 10, 15, 23, 39, 71, 131]),
+        (DOWN, [0, 1, 3, 7, 15, 31, 63, 123]),
+    ],
+    ids=["login", "tls", "secret", "down"],
+)
+def test_a_fault_of_the_server_is_met_once_and_not_once_for_each_mail(
+    world: World, fault: Exception, minutes: list[int]
+) -> None:
+    """A wrong password is not tried again and again, however many mails wait; the pause grows."""
+    for _ in range(8):
+        world.ask()
+    world.box.always = fault
+    begun, tries, told = world.time, [], []
+    world.box.watch = lambda: tries.append((world.time - begun) // timedelta(minutes=1))
+    with world.store() as store:
+        for minute in range(180):
+            world.time = begun + timedelta(minutes=minute)
+            told.append(world.look_with(store).retry)
+    assert tries == minutes
+    assert told[0] == begun + timedelta(minutes=minutes[1])
+    world.box.always = None
+    world.time += timedelta(hours=1)
+    assert world.look() == Counts(mailed=8)
+    world.box.always = fault
+    world.ask()
+    again = world.time + timedelta(minutes=minutes[1])
+    assert world.look().retry == again
+
+
+def test_a_server_that_fails_for_days_keeps_no_draft_from_its_owner(world: World) -> None:
+    """All that waits since long is given up, though the server was not asked for each."""
+    world.deliver = "reply"
+    for _ in range(20):
+        world.ask()
+    world.box.always = DOWN
+    world.look()
+    world.time += GIVEN_UP_AFTER
+    world.look()
+    assert world.look().unmailed == 0
+    assert len(world.drafts()) == 20
+    assert len(world.box.tried) == 2
+
+
+def test_a_machine_that_slept_for_days_gives_up_nothing_untried(world: World) -> None:
+    """The first fault in a long time gives up the one message that met it."""
+    for _ in range(3):
+        world.ask()
+    with world.store() as store:  # stopped before it could mail
+        settings, answers = Requests(deliver="both"), [True, True, True]
+        process(
+            world.account,
+            world.mailbox,
+            store,
+            Writer(),
+            world.clock,
+            settings=settings,
+            mailer=world.box,
+            proceed=lambda: answers.pop() if answers else False,
+        )
+    world.time += GIVEN_UP_AFTER + timedelta(hours=1)
+    world.box.always = DOWN
+    assert world.look().unmailed == 2
 
 
 def test_mail_waits_longer_each_time_and_stays_the_same(world: World) -> None:

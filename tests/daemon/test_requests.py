@@ -585,6 +585,27 @@ def test_a_missing_model_parks_nothing(world: World) -> None:
     assert world.process() == Counts(drafted=1)
 
 
+def test_a_missing_model_holds_up_only_what_is_to_be_written(world: World) -> None:
+    """Drafts that were written are appended, failures are told, and then the fault is raised."""
+    world.file(world.mail("Tell Stew yes"))
+    world.mailbox.fail("append", RefusedError("APPEND", "", "later"))
+    assert world.process().waiting == 1
+    bad = world.file(world.mail(""))
+    new = [world.file(world.mail("Tell Stew no")) for _ in range(3)]
+    world.time -= timedelta(days=1)  # so that the new ones come first
+    older = world.file(world.mail("Tell Stew perhaps"))
+    world.writer.faults = [ModelMissingError("m", "no such file")]
+    briefs = len(world.writer.briefs)
+    with pytest.raises(ModelMissingError):
+        world.process()
+    assert len(world.drafts()) == 1
+    assert world.flags(bad) == {"\\Flagged"}
+    assert len(world.notes()) == 1
+    assert len(world.writer.briefs) == briefs + 1
+    assert world.process() == Counts(drafted=4)
+    assert {world.flags(uid) for uid in (*new, older)} == {frozenset({"\\Answered"})}
+
+
 @pytest.mark.parametrize("code", ["OVERQUOTA", "LIMIT", "NOPERM", "TRYCREATE"])
 def test_a_lasting_no_parks_the_request(world: World, code: str) -> None:
     """The request says why; filed again, it goes on with the draft that was written."""
@@ -753,6 +774,58 @@ def test_copies_and_moves_of_a_request_are_the_same_request(world: World) -> Non
     assert len(world.drafts()) == 2
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_other_words_under_the_same_message_id_are_another_request(
+    world: World, *, done: bool
+) -> None:
+    """Some clients keep the Message-ID when a draft is edited; copies and moves stay the same."""
+    first = world.mail("Tell Stew I am late", message_id="<r@example.org>")
+    other = world.mail("Tell Stew I am NOT late", message_id="<r@example.org>")
+    world.file(first)
+    if not done:
+        world.writer.faults = [DaemonError("busy")]
+    assert world.process() == Counts(new=1, drafted=int(done), waiting=int(not done))
+    uid = world.file(other)
+    assert world.process() == Counts(new=1, drafted=2 - done)
+    assert any("NOT late" in brief.instruction for brief in world.writer.briefs)
+    assert world.flags(uid) == {"\\Answered"}
+    assert len({d["Message-ID"] for d in world.drafts()}) == 2
+    recoded = other.replace(b"Content-Transfer-Encoding: 7bit", b"Content-Transfer-Encoding: 8bit")
+    for raw in (first, b"Received: from a by b\r\n" + first, other, recoded):
+        world.file(raw)
+    world.mailbox.append(Role.SENT, first)
+    assert world.process() == Counts()
+    world.mailbox.change_uidvalidity(Role.REQUESTS)
+    assert world.process() == Counts()
+    world.file(other)
+    assert world.process() == Counts()
+
+
+def test_a_server_that_writes_mail_anew_asks_nothing(world: World) -> None:
+    """Under another UIDVALIDITY the same Message-ID is the same request, whatever it says there."""
+    raw = world.mail("Tell Stew yes")
+    uid = world.file(raw)
+    world.process()
+    world.mailbox.delete(Role.REQUESTS, uid)
+    world.mailbox.change_uidvalidity(Role.REQUESTS)
+    world.file(raw.replace(b"Jen Doe", b"JEN DOE").replace(b"yes", b"yes [scanned]"))
+    assert world.process() == Counts()
+    assert len(world.drafts()) == 1
+
+
+def test_a_corrected_request_gets_no_draft_of_its_old_words(world: World) -> None:
+    """What was written for a request that was given up is not appended for another text."""
+    uid = world.file(world.mail("Tell Stew I am late", message_id="<r@example.org>"))
+    world.mailbox.fail("append", RefusedError("APPEND", "OVERQUOTA", "full"))
+    assert world.process().parked == 1
+    world.mailbox.delete(Role.REQUESTS, uid)
+    world.writer.body = "I am not late."
+    again = world.file(world.mail("Tell Stew I am NOT late", message_id="<r@example.org>"))
+    assert world.process() == Counts(new=1, drafted=1)
+    assert world.draft().get_content().startswith("I am not late.")
+    assert world.flags(again) == {"\\Answered"}
+
+
 def test_a_request_that_is_gone_is_still_drafted(world: World) -> None:
     """What was asked is in the journal; the folder may change while the writer works."""
     uid = world.file(world.mail("Tell Stew yes"))
@@ -847,6 +920,7 @@ class Interleavings(RuleBasedStateMachine):
         """Hold the promise."""
         try:
             self.look()
+            self.look()  # a copy is swept by the look after the one that met it
             self._finish()
         finally:
             self.folder.cleanup()
