@@ -150,11 +150,12 @@ def test_no_process_can_be_started(readers: Readers) -> None:
 
 
 def test_nothing_of_the_environment(readers: Readers) -> None:
-    """The processes know no variable of this one's: a password may stand in one."""
+    """The processes know no variable of this one's, where a password may stand, and no NumPy."""
     before = children()
     list(readers.read([message(1)]))
     for pid in children() - before:
         assert b"PATH" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"numpy" not in Path(f"/proc/{pid}/maps").read_bytes()
 
 
 def test_reading_can_be_broken_off() -> None:
