@@ -1,8 +1,8 @@
 """The folder "Panza requests", read into the journal.
 
 Each message is judged once: it is entered as a request, or counted as refused, together with the
-cursor that moves past it. Only what bears the owner's name and may still be proven by its copy in
-Sent is looked at again.
+cursor that moves past it. What bears the owner's name and may still be proven by its copy in Sent
+is looked at again, and so is what the folder lists and does not give.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from connectors import mime
@@ -23,7 +24,7 @@ from daemon.intake import Intake, UnclearError
 from daemon.journal import Journal, State
 from daemon.notes import no_draft
 from daemon.recipients import People
-from daemon.sightings import Sightings
+from daemon.sightings import WITHHELD, Sightings
 from daemon.trust import Owner, Standing, Verdict, judge
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Scanner:
         self.sent = _Sent(connector)
         self.uidvalidity = 0
         self.new = 0
+        self._listed: list[int] | None = None
 
     def scan(self) -> int:
         """Take in what is new, and what had no proof when it was last looked at.
@@ -89,15 +91,47 @@ class Scanner:
         folder = self.connector.state(Role.REQUESTS)
         self.uidvalidity = uidvalidity = folder.uidvalidity
         reading = self.sightings.reading(uidvalidity, folder.uidnext)
-        unproven = self.sightings.unproven(uidvalidity)
-        start = min([reading.cursor.uid, *(uid - 1 for uid in unproven)])
-        for message in self.connector.fetch(Role.REQUESTS, Cursor(uidvalidity, start)):
-            if message.uid > reading.cursor.uid or message.uid in unproven:
-                seen = unproven.pop(message.uid, None)
-                self._take(message, Cursor(uidvalidity, message.uid), reading, seen)
-        for uid in unproven:  # gone meanwhile
-            self.sightings.accept(Cursor(uidvalidity, uid))
+        self._look_again(reading)
+        self._read_on(reading, folder.uidnext)
         return self.new
+
+    def _look_again(self, reading: Reading) -> None:
+        """Take in what may still count; what lies between was judged for good and is not read."""
+        uidvalidity = self.uidvalidity
+        missing = self.sightings.unproven(uidvalidity)
+        withheld = self.sightings.withheld(uidvalidity)
+        for first, last in _runs(list(missing)):
+            start = Cursor(uidvalidity, first - 1)
+            for message in self.connector.fetch(Role.REQUESTS, start, last=last):
+                seen = missing.pop(message.uid, None)
+                if message.uid in withheld:  # it was never judged
+                    seen = None
+                self._take(message, Cursor(uidvalidity, message.uid), reading, seen)
+        if missing:
+            listed = self.connector.message_ids(Role.REQUESTS, min(missing))
+            for uid in missing.keys() - listed.keys():  # gone meanwhile
+                self.sightings.accept(Cursor(uidvalidity, uid))
+
+    def _read_on(self, reading: Reading, uidnext: int) -> None:
+        """Take in what is behind the cursor; what the folder lists and does not give is counted."""
+        expected = reading.cursor.uid + 1
+        for message in self.connector.fetch(Role.REQUESTS, reading.cursor):
+            self._pass_over(range(expected, message.uid))
+            self._take(message, Cursor(self.uidvalidity, message.uid), reading, None)
+            expected = message.uid + 1
+        self._pass_over(range(expected, uidnext))
+
+    def _pass_over(self, uids: range) -> None:
+        """Remember, to ask for it again, what the folder lists among UIDs that it did not give.
+
+        That is done before the cursor moves on, so a crash loses nothing.
+        """
+        if uids and self._listed is None:
+            self._listed = list(self.connector.message_ids(Role.REQUESTS, uids.start))
+        for uid in self._listed or ():
+            if uid in uids:
+                verdict = Verdict(Standing.UNPROVEN, WITHHELD)
+                self._refuse(Cursor(self.uidvalidity, uid), verdict, None)
 
     @cached_property
     def _intake(self) -> Intake:
@@ -244,6 +278,13 @@ class _Sent:
                 cursor = Cursor(folder.uidvalidity, uid - 1)
                 for message in self.connector.fetch(Role.SENT, cursor, last=uid):
                     yield message.raw
+
+
+def _runs(uids: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of ascending UIDs that follow each other without a gap."""
+    for _, group in groupby(enumerate(uids), lambda pair: pair[1] - pair[0]):
+        run = [uid for _, uid in group]
+        yield run[0], run[-1]
 
 
 def _read(raw: bytes) -> Part:

@@ -35,6 +35,10 @@ CREATE TABLE requests_cursor (
 """
 
 
+WITHHELD = "the server does not give it"
+"""Why a message does not count that the folder lists and that cannot be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How far the requests folder was read.
@@ -86,11 +90,12 @@ class Sightings:
         )
 
     def refuse(self, place: Cursor, reason: str, *, final: bool) -> None:
-        """Remember that a message does not count; the time of the first refusal stays."""
+        """Remember that a message does not count; the time when it was first judged stays."""
+        now = int(self._clock().timestamp())
         self._database.execute(
-            "INSERT INTO refusals VALUES (?1, ?2, ?3, ?4, ?5) "
-            "ON CONFLICT DO UPDATE SET reason = ?3, final = ?4",
-            (place.uidvalidity, place.uid, reason, final, int(self._clock().timestamp())),
+            "INSERT INTO refusals VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET "
+            "reason = ?3, final = ?4, created = iif(reason = ?6, ?5, created)",
+            (place.uidvalidity, place.uid, reason, final, now, WITHHELD),
         )
 
     def accept(self, place: Cursor) -> None:
@@ -106,6 +111,14 @@ class Sightings:
             (uidvalidity,),
         )
         return {uid: datetime.fromtimestamp(created, UTC) for uid, created in rows}
+
+    def withheld(self, uidvalidity: int) -> set[int]:
+        """Return the UIDs of messages that the folder listed and did not give."""
+        rows = self._database.rows(
+            "SELECT uid FROM refusals WHERE uidvalidity = ? AND NOT final AND reason = ?",
+            (uidvalidity, WITHHELD),
+        )
+        return {uid for (uid,) in rows}
 
     def refusals(self) -> dict[str, int]:
         """Count what does not count, by reason, the most frequent first."""

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from connectors.base import RefusedError, Role
+from connectors.base import Cursor, RefusedError, Role
 from connectors.base import UnreachableError as Unreachable
 from connectors.mail import Address
 from connectors.memory import MemoryConnector
@@ -29,13 +29,14 @@ from daemon.errors import DaemonError
 from daemon.journal import Journal, State
 from daemon.requests import Counts, process
 from daemon.scan import request_key
-from daemon.sightings import Sightings
+from daemon.sightings import WITHHELD, Sightings
 from daemon.store import Place, Store
 from trainer.errors import ModelMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from connectors.base import Message
     from connectors.mail import Mail
 
 LOST = Unreachable("imap.example.org", 993, "the connection broke")
@@ -515,6 +516,77 @@ def test_a_forgery_does_not_take_a_requests_place(world: World) -> None:
     assert world.writer.briefs[0].instruction == "Tell Stew yes"
     assert world.flags(genuine) == {"\\Answered"}
     assert world.flags(forged) == world.flags(later) == frozenset()
+
+
+class Guarded(MemoryConnector):
+    """Mail of which some is listed and not given; it remembers what was given of the folder."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        super().__init__(now=now)
+        self.withheld: set[int] = set()
+        self.given: list[int] = []
+
+    def fetch(
+        self, role: Role, cursor: Cursor | None = None, *, last: int | None = None
+    ) -> Iterator[Message]:
+        """Pass over what is withheld."""
+        for message in super().fetch(role, cursor, last=last):
+            if role is not Role.REQUESTS or message.uid not in self.withheld:
+                if role is Role.REQUESTS:
+                    self.given.append(message.uid)
+                yield message
+
+
+def test_what_has_no_proof_yet_costs_no_reading_of_all_the_rest(world: World) -> None:
+    """A look reads what may still count, and nothing of what was judged for good."""
+    world.mailbox = guarded = Guarded(world.clock)
+    sent = [world.mail("Tell Stew yes") for _ in range(3)]
+    unproven = [world.file(_delivered(raw)) for raw in sent[:2]]
+    for _ in range(5):
+        world.file(world.mail("Tell Stew no"))
+    unproven.append(world.file(_delivered(sent[2])))
+    assert world.process() == Counts(new=5, drafted=5, refused=3)
+    guarded.given.clear()
+    assert world.process() == Counts(refused=3)
+    assert guarded.given == unproven
+    for raw in sent:
+        world.mailbox.append(Role.SENT, raw)
+    assert world.process() == Counts(new=3, drafted=3)
+    guarded.given.clear()
+    assert world.process() == Counts()
+    assert guarded.given == []
+
+
+@pytest.mark.parametrize("place", ["before", "last"])
+def test_a_request_that_the_server_does_not_give_is_asked_for_again(
+    world: World, place: str
+) -> None:
+    """It is counted meanwhile, holds nothing up, and one that is taken away is forgotten."""
+    world.mailbox = guarded = Guarded(world.clock)
+    gone = world.file(world.mail("gone"))
+    world.mailbox.delete(Role.REQUESTS, gone)
+    uid = world.file(world.mail("Tell Stew yes"))
+    late = _delivered(world.mail("Tell Stew perhaps"))
+    forged = world.file(late)
+    if place == "before":
+        world.file(world.mail("Tell Stew no"))
+    guarded.withheld = {uid, forged}
+    later = int(place == "before")
+    assert world.process() == Counts(new=later, drafted=later, refused=2)
+    world.time += timedelta(days=1)
+    assert world.process() == Counts(refused=2)
+    with world.store() as store:
+        assert Sightings(store.database, world.clock).refusals() == {WITHHELD: 2}
+    guarded.withheld = set()
+    assert world.process() == Counts(new=1, drafted=1, refused=1)
+    assert world.flags(uid) == {"\\Answered"}
+    world.mailbox.append(Role.SENT, late.removeprefix(_delivered(b"")))
+    assert world.process() == Counts(new=1, drafted=1)
+    other = world.file(world.mail("Tell Stew never"))
+    guarded.withheld = {other}
+    assert world.process() == Counts(refused=1)
+    world.mailbox.delete(Role.REQUESTS, other)
+    assert world.process() == Counts()
 
 
 def test_panzas_own_mail_starts_nothing(world: World) -> None:
