@@ -13,6 +13,44 @@ if TYPE_CHECKING:
     from daemon.trust import Owner
 
 
+AGAIN = "move the request out of the folder and back in"
+"""What to do with a request when what stood in its way is gone."""
+
+
+LASTING_REFUSALS = {  # by the response code of RFC 5530 and others
+    "OVERQUOTA": f"The mailbox is full. Delete something there, then {AGAIN}.",
+    "LIMIT": "The draft, or the folder Drafts, would exceed a limit of the server. Make room in "
+    f"Drafts, then {AGAIN}; or write a new request that asks for less.",
+    "TOOBIG": "The draft would exceed a limit of the server. Write a new request that asks for "
+    "less, or that answers a shorter mail.",
+    "NOPERM": "The server gives Panza no right to write into the folder Drafts. Give it that "
+    f"right, then {AGAIN}.",
+    "TRYCREATE": f"There is no folder Drafts, and it could not be made. Make one, then {AGAIN}.",
+}
+
+DOUBT = (
+    "The connection broke while the draft was on its way to Drafts, and what arrived there at that "
+    "moment is gone again. If that was the draft, which you have edited, sent or deleted, nothing "
+    "is left to do."
+)
+
+
+STOPPED = f"Panza stopped whenever it tried. See what it logs, then {AGAIN}."
+NOTHING = "The model wrote nothing. Say in other words what the mail shall say."
+
+
+def sentences(*parts: str) -> str:
+    """Return faults and advice as sentences: each begins with a capital and ends with a stop."""
+    return " ".join(_sentence(part) for part in parts if part)
+
+
+def _sentence(text: str) -> str:
+    first, blank, rest = text.strip().partition(" ")
+    # A host, a path or a command keeps its own spelling.
+    text = f"{first[0].upper()}{first[1:]}{blank}{rest}" if first.isalpha() else text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def no_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) -> bytes:
     """Return the note that says why there is no draft.
 
@@ -23,10 +61,12 @@ def no_draft(owner: Owner, key: str, about: str, reason: str, date: datetime) ->
         reason: Why, and what to do about it, in sentences.
         date: When this is said.
     """
-    text = (
-        f"Panza wrote no draft for this request.\n\n{reason}\n\n"
-        "To try again, send a corrected request, or move this one out of the folder and back in."
-    )
+    text = f"Panza wrote no draft for this request.\n\n{reason}"
+    if AGAIN not in reason:
+        text += (
+            "\n\nTo try again, send a corrected request, or move this one out of the folder and "
+            "back in."
+        )
     return _note(owner, key, about, ("Panza: no draft for this request", text), date)
 
 

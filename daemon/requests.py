@@ -44,20 +44,8 @@ MAX_REFUSALS = 5
 
 _PASSING_REFUSALS = frozenset({"INUSE", "THROTTLED", "UNAVAILABLE"})  # RFC 5530
 
-_LASTING_REFUSALS = {
-    "OVERQUOTA": "The mailbox is full. Delete something there first.",
-    "LIMIT": "The draft, or the folder Drafts, would exceed a limit of the server.",
-    "TOOBIG": "The draft would exceed a limit of the server.",
-    "NOPERM": "The server gives Panza no right to write into the folder Drafts.",
-    "TRYCREATE": "There is no folder Drafts, and it could not be made.",
-}
 _DEFAULTS = Requests()
 _UNFLAGGABLE = frozenset({"NOPERM", "READ-ONLY"})
-_DOUBT = (
-    "The connection broke while the draft was on its way to Drafts, and what arrived there at that "
-    "moment is gone again. If that was the draft, which you have edited, sent or deleted, nothing "
-    "is left to do."
-)
 
 
 class Writer(Protocol):
@@ -204,11 +192,11 @@ class _Desk:
             request = self.journal.find(parcel.key)
             if request is not None:
                 note = notes.lost_draft(
-                    self.owner, request.key, request.message_id, _DOUBT, self.clock()
+                    self.owner, request.key, request.message_id, notes.DOUBT, self.clock()
                 )
                 with self.store.transaction():
                     self.journal.not_appended(parcel)
-                    self.journal.park(request.key, _DOUBT, note)
+                    self.journal.park(request.key, notes.DOUBT, note)
 
     def _drive(self, key: str) -> None:
         """Take one step after the other, until nothing is left to do or one has to wait."""
@@ -234,7 +222,7 @@ class _Desk:
         # Counted first: a request that kills the process is not tried for ever.
         attempts = self.journal.count_attempt(request.key)
         if attempts > MAX_WRITES:
-            self._park(request, "Panza stopped whenever it tried.")
+            self._park(request, notes.STOPPED)
             return
         asked = Asked.from_json(request.asked)
         try:
@@ -245,12 +233,12 @@ class _Desk:
                 self.journal.discount_attempt(request.key)
                 self.halted = error  # all that needs no writer goes on
                 return
-            self._failed(request, attempts, told.message)
+            self._failed(request, attempts, notes.sentences(told.message, told.next_step))
             return
         if draft.body.strip():
             self._store(request, asked, draft)
         else:
-            self._failed(request, attempts, "The model wrote nothing.")
+            self._failed(request, attempts, notes.NOTHING)
 
     def _failed(self, request: Request, attempts: int, reason: str) -> None:
         if attempts < MAX_WRITES:
@@ -289,10 +277,11 @@ class _Desk:
             refusal = delivery.deliver(self.connector, self.journal, parcel)
             if refusal is None:
                 continue
-            if refusal.code in _LASTING_REFUSALS:
-                self._park(request, _LASTING_REFUSALS[refusal.code])
+            if refusal.code in notes.LASTING_REFUSALS:
+                self._park(request, notes.LASTING_REFUSALS[refusal.code])
             elif self._insists(request, refusal):
-                self._park(request, f"{refusal}.")
+                told = advice(refusal)
+                self._park(request, notes.sentences(told.message, told.next_step))
 
     def _mark(self, request: Request) -> None:
         if self._flag(request, "\\Answered"):

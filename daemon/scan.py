@@ -22,7 +22,7 @@ from connectors.readers import read_here
 from daemon import habit, trust
 from daemon.intake import Intake, UnclearError
 from daemon.journal import Journal, State
-from daemon.notes import no_draft
+from daemon.notes import no_draft, sentences
 from daemon.recipients import People
 from daemon.sightings import WITHHELD, Sightings
 from daemon.trust import Owner, Standing, Verdict, judge
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PROOF_WITHIN = timedelta(hours=1)
 """How long a mail may precede its copy in Sent; clients store the copy after sending."""
 
+_SHORTER = "Write a new, shorter request, without attachments, that says what the mail shall say."
 _BODY = re.compile(rb"\r?\n\r?\n")
 _RECENT = 2000  # UIDs at the end of Sent, where new copies arrive
 
@@ -246,7 +247,7 @@ class Scanner:
         except UnclearError as error:
             return "", str(error)
         except MessageError as error:
-            return "", f"It cannot be read: {error}."
+            return "", sentences(f"It cannot be read: {error}", _SHORTER)
         return asked.json(), ""
 
 

@@ -25,8 +25,9 @@ from connectors.raw import message_id
 from daemon import compose
 from daemon.brief import ANSWER, Brief, Draft
 from daemon.config import Account
-from daemon.errors import DaemonError
+from daemon.errors import DaemonError, ModelDiedError
 from daemon.journal import Journal, State
+from daemon.notes import sentences
 from daemon.requests import Counts, process
 from daemon.scan import request_key
 from daemon.sightings import WITHHELD, Sightings
@@ -623,8 +624,28 @@ def test_a_failing_writer_is_asked_again_and_then_no_more(world: World) -> None:
     assert world.process() == Counts(waiting=1)
     assert world.process() == Counts(parked=1)
     assert world.flags(uid) == {"\\Flagged"}
-    assert "fault 2" in world.notes()[0]
+    assert "\n\nFault 2.\n\nTo try again" in world.notes()[0].replace("\r", "")
     assert len({brief.seed for brief in world.writer.briefs}) == 3
+
+
+def test_a_request_that_is_given_up_says_what_to_do(world: World) -> None:
+    """The reason in the status and the note beside the request hold the next step."""
+    world.file(world.mail("Tell Stew yes"))
+    for _ in range(3):
+        world.writer.faults.append(ModelDiedError("write", "it was killed"))
+        counts = world.process()
+    assert counts == Counts(parked=1)
+    reason = (
+        "The model process did not finish the job 'write': it was killed. See what it logs. Often "
+        "the memory was not enough: choose a smaller model."
+    )
+    with world.store() as store:
+        (request,) = Journal(store.database, world.clock).newest()
+    assert request.reason == reason
+    assert reason in " ".join(world.notes()[0].split())
+    assert sentences("imap.example.org:993 cannot be reached", "", "Wait!") == (
+        "imap.example.org:993 cannot be reached. Wait!"
+    )
 
 
 def test_an_empty_draft_is_no_draft(world: World) -> None:
