@@ -72,6 +72,7 @@ class Worker(threading.Thread):
         self._settings = settings
         self._mailer = mailer
         self._synced = synced
+        self._readers = Readers(1)
         self._backoff = backoff or Backoff(_FIRST_WAIT, _LONGEST_WAIT)
         self._well = False  # an earlier daemon's trouble may stand in the status
         self._bell = threading.Event()
@@ -82,6 +83,7 @@ class Worker(threading.Thread):
         self._stopping.set()
         self._bell.set()
         self._connector.abort()
+        self._readers.abort()
         if self._mailer:
             self._mailer.abort()
 
@@ -129,7 +131,7 @@ class Worker(threading.Thread):
                 self._pause(error, store)
 
     def _look(self, store: Store) -> Counts:
-        with Readers(1) as readers:
+        with self._readers:  # their processes are there only while somebody reads
             return requests.process(
                 self._account,
                 self._connector,
@@ -139,14 +141,14 @@ class Worker(threading.Thread):
                 settings=self._settings,
                 mailer=self._mailer,
                 proceed=lambda: not self._stopping.is_set(),
-                read=readers.read,
+                read=self._readers.read,
             )
 
     def _settle(self, counts: Counts, troubles: Troubles) -> None:
         """Tell of mail that waits, which holds up nothing else."""
         if counts.trouble:
             step = "Check smtp in panza.yaml; it is tried again by itself."
-            troubles.met(MAIL, Advice(counts.trouble, step, TRY_LATER), None)
+            troubles.met(MAIL, Advice(counts.trouble, step, TRY_LATER), counts.retry)
         elif not counts.unmailed:
             troubles.over(MAIL)
 
