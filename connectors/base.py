@@ -196,8 +196,8 @@ class Connector(ABC):
     Every method may raise `UnreachableError`, `InsecureError`, `LoginRefusedError`,
     `FolderMissingError`, `RefusedError` or `MailboxError`. After an error the connector stays
     usable: the next call starts afresh. Reading is safe to repeat. Of the changes, `ensure`,
-    `add_flags` and `remove` are safe to repeat and `append` is not: after an `UnreachableError`
-    look with `message_ids` whether the message arrived before trying again.
+    `add_flags`, `remove_flags` and `remove` are safe to repeat and `append` is not: after an
+    `UnreachableError` look with `message_ids` whether the message arrived before trying again.
 
     Attributes:
         read_only: Nothing is ever written here; what would change something raises
@@ -272,6 +272,17 @@ class Connector(ABC):
         self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
     ) -> None:
         r"""Add flags, for example ``\Answered``, to a message; one that is gone is no error.
+
+        Raises:
+            CursorInvalidError: ``uidvalidity`` is given and is not the folder's; nothing is done.
+            ReadOnlyError: The place is read-only.
+        """
+
+    @abstractmethod
+    def remove_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
+        r"""Take flags, for example ``\Flagged``, off a message; one that is gone is no error.
 
         Raises:
             CursorInvalidError: ``uidvalidity`` is given and is not the folder's; nothing is done.

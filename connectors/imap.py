@@ -174,6 +174,15 @@ class ImapConnector(Connector):
             with self._asking("STORE") as client:
                 client.add_flags([uid], accepted, silent=True)
 
+    def remove_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
+        """Take flags off a message; one that is gone is no error."""
+        self._select(role, writable=True)
+        check_uidvalidity(role, uidvalidity, self._uidvalidity)
+        with self._asking("STORE") as client:
+            client.remove_flags([uid], list(flags), silent=True)
+
     def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
         r"""Remove this one message and no other; only mark it ``\Deleted`` without UIDPLUS."""
         self._select(role, writable=True)

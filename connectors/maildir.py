@@ -149,11 +149,26 @@ class MaildirConnector(Connector):
         self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
     ) -> None:
         """Add flags to a message; one that is gone is no error, a keyword is left out."""
+        self._flag(role, uid, uidvalidity, lambda letters: letters | {*letters_of(flags)})
+
+    def remove_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
+        """Take flags off a message; one that is gone is no error."""
+        self._flag(role, uid, uidvalidity, lambda letters: letters - {*letters_of(flags)})
+
+    def _flag(
+        self,
+        role: Role,
+        uid: int,
+        uidvalidity: int | None,
+        change: Callable[[set[str]], set[str]],
+    ) -> None:
         self._refuse_if_read_only()
         key, file = self._file(role, uid, uidvalidity)
         if key is None or file is None:
             return
-        letters = "".join(sorted({*file.letters, *letters_of(flags)}))
+        letters = "".join(sorted(change({*file.letters})))
         folder = self._folder(role)
         with translated(folder):
             make(folder)

@@ -153,6 +153,17 @@ class MboxConnector(Connector):
         """Raise `ReadOnlyError`."""
         raise ReadOnlyError(str(self._path))
 
+    def remove_flags(
+        self,
+        role: Role,  # noqa: ARG002 - nothing is flagged
+        uid: int,  # noqa: ARG002
+        flags: Iterable[str],  # noqa: ARG002
+        *,
+        uidvalidity: int | None = None,  # noqa: ARG002
+    ) -> None:
+        """Raise `ReadOnlyError`."""
+        raise ReadOnlyError(str(self._path))
+
     def remove(
         self,
         role: Role,  # noqa: ARG002 - nothing can be removed

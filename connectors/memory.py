@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 Operation = Literal[
-    "state", "ensure", "fetch", "message_ids", "append", "add_flags", "remove", "wait"
+    "state",
+    "ensure",
+    "fetch",
+    "message_ids",
+    "append",
+    "add_flags",
+    "remove_flags",
+    "remove",
+    "wait",
 ]
 
 _NAMES = {Role.SENT: "Sent", Role.DRAFTS: "Drafts", Role.REQUESTS: REQUESTS_FOLDER}
@@ -181,6 +189,19 @@ class MemoryConnector(Connector):
                 folder.messages[uid] = replace(message, flags=message.flags | frozenset(flags))
         self._raise_fault("add_flags", done=True)
 
+    def remove_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
+        """Take flags off a message; one that is gone is no error."""
+        self._refuse_if_read_only()
+        self._raise_fault("remove_flags")
+        with self._mail.changed:
+            folder = self._folder(role)
+            check_uidvalidity(role, uidvalidity, folder.uidvalidity)
+            if message := folder.messages.get(uid):
+                folder.messages[uid] = replace(message, flags=message.flags - frozenset(flags))
+        self._raise_fault("remove_flags", done=True)
+
     def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
         """Remove this one message and no other; one that is gone is no error."""
         self._refuse_if_read_only()
@@ -230,7 +251,7 @@ class MemoryConnector(Connector):
             error: What is raised, for example `UnreachableError` for a lost answer.
             skip: How many calls still go well before.
             done: Raise when the work is done, so that it looks undone: "appended but no answer".
-                Only `append`, `add_flags` and `remove` have such a moment.
+                Only `append`, `add_flags`, `remove_flags` and `remove` have such a moment.
         """
         self._faults.setdefault(operation, []).append(_Fault(error, skip, done))
 

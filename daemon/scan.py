@@ -16,7 +16,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from connectors import mime
-from connectors.base import Cursor, FolderMissingError, MessageError, Role
+from connectors.base import (
+    Cursor,
+    FolderMissingError,
+    MessageError,
+    ReadOnlyError,
+    RefusedError,
+    Role,
+)
 from connectors.raw import canonical, message_id
 from connectors.readers import read_here
 from daemon import habit, trust
@@ -190,6 +197,8 @@ class Scanner:
         asked, reason = "", ""
         if known is None or again:
             asked, reason = self._understood(message, part, standing, fault)
+        if again:
+            self._unflag(message, place)
         with self.store.transaction():
             self.sightings.advance(place)
             self.sightings.accept(place)
@@ -204,6 +213,14 @@ class Scanner:
                 name = message_id(message.raw)
                 note = no_draft(self.owner, key, name, reason, self.clock())
                 self.journal.park(key, reason, note)
+
+    def _unflag(self, message: Message, place: Cursor) -> None:
+        """Take off the flag of the failure that is tried again; a courtesy, as all flags."""
+        if any(flag.lower() == "\\flagged" for flag in message.flags):
+            with suppress(ReadOnlyError, RefusedError):
+                self.connector.remove_flags(
+                    Role.REQUESTS, place.uid, ["\\Flagged"], uidvalidity=place.uidvalidity
+                )
 
     def _identify(self, raw: bytes, digest: str, place: Cursor) -> tuple[str, Request | None]:
         """Return the key of a request, and the request if it is known.

@@ -456,6 +456,17 @@ class ConnectorContract(ReadingContract):
             assert second.flags == set()
             assert first.uid == uid
 
+    def test_flags_are_taken_off(self, place: Place, connector: Connector) -> None:
+        r"""Taking \Flagged off keeps what else is there; where it is not, nothing changes."""
+        connector.append(Role.REQUESTS, mail(1), flags=["\\Seen", "\\Flagged"])
+        connector.append(Role.REQUESTS, mail(2), flags=["\\Flagged"])
+        uid = min(connector.message_ids(Role.REQUESTS))
+        for _ in range(2):
+            connector.remove_flags(Role.REQUESTS, uid, ["\\Flagged"])
+            first, second = place.open().fetch(Role.REQUESTS)
+            assert (first.flags, second.flags) == ({"\\Seen"}, {"\\Flagged"})
+        connector.remove_flags(Role.REQUESTS, 4_000_000, ["\\Flagged"])
+
     def test_flags_for_a_message_that_is_gone(self, connector: Connector) -> None:
         """Flags for a message that somebody removed are no error."""
         connector.append(Role.REQUESTS, mail(1))

@@ -715,7 +715,7 @@ def test_a_lasting_no_parks_the_request(world: World, code: str) -> None:
     parked = uid if "\\Flagged" in world.flags(uid) else other
     (message,) = [m for m in world.mailbox.fetch(Role.REQUESTS) if m.uid == parked]
     world.mailbox.delete(Role.REQUESTS, parked)
-    again = world.file(message.raw)
+    again = world.file(message.raw, message.flags)
     assert world.process() == Counts(drafted=1)
     assert world.flags(again) == {"\\Answered"}
     assert len(world.drafts()) == 2

@@ -106,6 +106,16 @@ class WatchedConnector(Connector):
             change=True,
         )
 
+    def remove_flags(
+        self, role: Role, uid: int, flags: Iterable[str], *, uidvalidity: int | None = None
+    ) -> None:
+        """Pass on."""
+        self._call(
+            "remove_flags",
+            lambda: self.inner.remove_flags(role, uid, flags, uidvalidity=uidvalidity),
+            change=True,
+        )
+
     def remove(self, role: Role, uid: int, *, uidvalidity: int | None = None) -> None:
         """Pass on."""
         self._call(
