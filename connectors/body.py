@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from connectors import charsets, markup
 from connectors.base import MessageError
@@ -32,15 +33,22 @@ class Body:
     wrapped: bool
 
 
+_known: WeakKeyDictionary[Part, Body] = WeakKeyDictionary()
+
+
 def read(message: Part) -> Body:
     """Return the text of a message: plain text where there is some, else its HTML.
 
-    Attachments are never decoded. A message without text gives an empty one.
+    Attachments are never decoded. A message without text gives an empty one. The same message is
+    decoded once, however often this is asked.
 
     Raises:
         MessageError: The text is too large to read.
     """
-    return _join(_bodies(message))
+    if (known := _known.get(message)) is not None:
+        return known
+    _known[message] = found = _join(_bodies(message))
+    return found
 
 
 def attached(message: Part) -> Iterator[bytes]:

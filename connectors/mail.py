@@ -85,7 +85,15 @@ def parse(raw: bytes, *, received: datetime | None = None) -> Mail:
     Raises:
         MessageError: The message passes a limit of size, header, parts or depth (`mime`).
     """
-    message = mime.read(raw)
+    return parsed(mime.read(raw), received=received)
+
+
+def parsed(message: Part, *, received: datetime | None = None) -> Mail:
+    """Do what `parse` does for a message whose parts are known.
+
+    Raises:
+        MessageError: Its text passes a limit (`body`).
+    """
     text, answered, split = _words(message)
     sent = headers.date(message.get("date"))
     sender = _mailboxes(message, "from")[:1]

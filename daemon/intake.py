@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from connectors import body
-from connectors.mail import Address, own_words, parse
+from connectors.mail import Address, own_words, parsed
 from daemon import compose, header_lines, recipients
 from daemon.brief import ANSWER
 from daemon.habit import Habit, Place
@@ -147,7 +147,7 @@ class Intake:
             UnclearError: It asks for nothing that can be done.
             connectors.base.MessageError: It cannot be read within the limits.
         """
-        mail = parse(message.raw, received=received)
+        mail = parsed(message, received=received)
         if mail.automatic:
             raise UnclearError("It was written by a program or for a mailing list.")
         if standing is Standing.ANSWER:

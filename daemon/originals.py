@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connectors import body, headers, mime, quotes
-from connectors.mail import Address, parse
+from connectors.mail import Address, parsed
 from daemon import compose, recipients
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class Originals:
         """
         alias = self._alias(message, "from")
         for raw in body.attached(message):
-            original = self.whole(mime.read(raw), parse(raw))
+            attached = mime.read(raw)
+            original = self.whole(attached, parsed(attached))
             return dataclasses.replace(original, alias=original.alias or alias)
         others = self._others(mail.to)
         copies = self._others(mail.cc, others)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from connectors import mime
+from connectors import body, mime
 from connectors.base import (
     Cursor,
     FolderMissingError,
@@ -183,7 +184,7 @@ class Scanner:
 
     def _enter(self, message: Message, part: Part, standing: Standing, place: Cursor) -> None:
         """Enter a request into the journal, unless it is there; park what cannot be understood."""
-        fault = self._fault(message)
+        fault = self._fault(message, part)
         digest = self._digest(part, fault)
         key, known = self._identify(message.raw, digest, place)
         # Under the same UIDVALIDITY a new UID is a new filing: the owner wants another try.
@@ -239,9 +240,11 @@ class Scanner:
             return key, known
         return other, namesake
 
-    def _fault(self, message: Message) -> MessageError | None:
-        """Return why a message cannot be read."""
-        for _, found in self.read([message]):
+    def _fault(self, message: Message, part: Part) -> MessageError | None:
+        """Return why a message, or the one attached that it may be about, cannot be read."""
+        attached = islice(body.attached(part), 1)
+        messages = [message, *(replace(message, raw=raw) for raw in attached)]
+        for _, found in self.read(messages):
             if isinstance(found, MessageError):
                 return found
         return None
