@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,6 +83,12 @@ def in_process(folder: Path, *words: str, code: str = "") -> subprocess.Complete
     )
 
 
+def spent() -> float:
+    """Return the seconds of a processor that finished children have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def only_json(output: str) -> dict[str, Any]:
     """Return the one JSON object that the output is."""
     (line,) = output.splitlines()
@@ -106,13 +112,16 @@ def test_light_commands_never_import_torch(synced: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["check", "status"])
 def test_light_commands_start_at_once(synced: Path, command: str) -> None:
-    """The best of three starts takes less than 0.7 seconds."""
+    """The best of three starts takes less than 0.7 seconds of a processor.
+
+    Seconds of a clock would measure whatever else the machine is doing.
+    """
     seconds = []
     for _ in range(3):
-        before = time.monotonic()
+        before = spent()
         in_process(synced, command)
-        seconds.append(time.monotonic() - before)
-    assert min(seconds) < 0.7
+        seconds.append(spent() - before)
+    assert 0 < min(seconds) < 0.7
 
 
 def test_a_sync_that_finds_nothing_new_needs_no_torch(synced: Path) -> None:
