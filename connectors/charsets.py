@@ -117,7 +117,7 @@ def _nearly(data: bytes, name: str) -> str | None:
     """Decode with a few bytes wrong: one per ten characters outside ASCII, and one more."""
     text = data.decode(name, "replace")
     wrong = text.count("\ufffd")
-    foreign = sum(not char.isascii() for char in text) - wrong
+    foreign = len(text) - len(text.encode("ascii", "ignore")) - wrong
     return text if wrong <= 1 + foreign // 10 else None
 
 
