@@ -38,7 +38,7 @@ class Killer(threading.Thread):
 
     def moment(self, name: str) -> None:
         """Let a moment pass."""
-        if "ensure" not in name and self._chance.random() < 1 / 12:
+        if "ensure" not in name and self._chance.random() < 1 / 8:
             self._due.set()
 
     def run(self) -> None:
