@@ -94,7 +94,8 @@ class ModelProcess:
     @property
     def pid(self) -> int | None:
         """The process's id, None while none runs."""
-        process = self._process
+        with self._lock:  # one that is just being started may have answered already
+            process = self._process
         return process.pid if process and process.returncode is None else None
 
     def close(self) -> None:
