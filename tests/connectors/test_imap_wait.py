@@ -262,7 +262,9 @@ def tls_server(
                     done = step()
                 except ssl.SSLWantReadError:
                     connection.sendall(outgoing.read())
-                    incoming.write(connection.recv(65536))
+                    if not (data := connection.recv(65536)):
+                        raise ConnectionError from None  # the client has left
+                    incoming.write(data)
                 else:
                     connection.sendall(outgoing.read())
                     return done
