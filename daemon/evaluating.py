@@ -83,7 +83,7 @@ def evaluate(
     }
     if chosen != BASE:
         lm = material.lm
-        load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash)).merge()
+        load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash)).merge_and_unload()
         emails = config.retrieval.emails
         scores["adapter"] = _score(material, mails, emails, "adapter", progress)
     return Evaluated(chosen, len(mails), scores)

@@ -72,7 +72,7 @@ class Models:
             # PEFT takes longer to import than all else, and embedding has no use for it.
             from trainer.rosa import load_rosa_model
 
-            load_rosa_model(lm.model, weights).merge()
+            load_rosa_model(lm.model, weights).merge_and_unload()
             self._lm, self._merged = lm, wanted
         return lm, chosen
 

@@ -160,7 +160,7 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def _tiny_model(seed: int = 0, dtype: torch.dtype | None = None) -> LanguageModel:
+def _tiny_model(seed: int = 0, dtype: torch.dtype | None = None, hidden: int = 32) -> LanguageModel:
     """Return a Llama of two layers; equal for equal seeds."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -170,7 +170,7 @@ def _tiny_model(seed: int = 0, dtype: torch.dtype | None = None) -> LanguageMode
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=259,
-        hidden_size=32,
+        hidden_size=hidden,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,

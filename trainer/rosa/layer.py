@@ -2,144 +2,263 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners import lora
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from trainer.rosa.mask import row_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CHUNK = 1 << 22  # entries of a dense gradient that exist at one time
+    from trainer.rosa.config import RosaConfig
+
+_CHUNK = 1 << 24  # entries of a dense gradient that exist at one time
 
 
-class SparseLinear(nn.Linear):
-    """A frozen linear layer with S kept inside W.
+class RosaLayer(nn.Module, BaseTunerLayer):
+    """A frozen linear layer with RoSA adapters, of which at most one computes.
 
-    S is a vector of fp32 values for fixed entries of W. The values live beside W as masters and
-    are written into W by `write`, so forward and the gradient of the input are plain matrix
-    products, and nothing is saved for backward that a frozen layer would not save. The entries
-    that S covers are kept as they were, so that `restore` gives W back bit for bit.
+    S is a vector of values for fixed entries of W. The values live beside W as masters, in fp32 or
+    better, and are written into W by `write`, so that forward and the gradient of the input are
+    plain matrix products, and nothing is saved for backward that LoRA would not save. The entries
+    of W that S covers are kept as they were, and put back whenever the adapter stops computing:
+    disabled, switched or taken off, W is the base model's, bit for bit.
 
     Attributes:
-        indices: Positions in ``weight.view(-1)``, int32, ascending, shape (non-zeros,).
-        values: The entries of S at these positions, fp32, shape (non-zeros,).
-        original: What W holds there without S, in the dtype of W.
+        base_layer: The layer that is adapted; its weight, (out_features, in_features), is W.
+        rosa_A: A by adapter, (rank, in_features), fp32 or better; none where the rank is 0.
+        rosa_B: B by adapter, (out_features, rank).
+        rosa_values: The entries of S by adapter, (non-zeros,), fp32 or better.
+        rosa_indices: Their positions in the flat W by adapter, int32, ascending.
+        chooser: Where set, backward hands it the layer's input and its output's gradient, as
+            matrices of tokens by features: a mask is being chosen.
     """
 
-    indices: Tensor
-    original: Tensor
+    adapter_layer_names = ("rosa_A", "rosa_B", "rosa_values")
+    other_param_names = ("rosa_indices", "rosa_configs")
 
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__(1, 1, bias=False, device="meta")
-        self.in_features, self.out_features = base.in_features, base.out_features
-        self.weight, self.bias = base.weight, base.bias
-        self.training = base.training
-        device = self.weight.device
-        self.values = nn.Parameter(torch.zeros(0, dtype=torch.float32, device=device))
-        self.register_buffer("indices", torch.zeros(0, dtype=torch.int32, device=device))
-        self.register_buffer("original", torch.zeros(0, dtype=self.weight.dtype, device=device))
-        self.observer: Callable[[Tensor, Tensor], None] | None = None
-        self._bounds: list[tuple[int, int, int, int]] = []
+    def __init__(self, base_layer: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        self.rosa_A = nn.ParameterDict()
+        self.rosa_B = nn.ParameterDict()
+        self.rosa_values = nn.ParameterDict()
+        self.rosa_indices = nn.ParameterDict()
+        self.rosa_configs: dict[str, RosaConfig] = {}
+        self.chooser: Callable[[Tensor, Tensor], None] | None = None
+        self.merged_adapters: list[str] = []
+        self._computing = ""
+        self._original: Tensor | None = None
+        self._before_merge: Tensor | None = None
+        self._cuts: list[tuple[int, int, int, int]] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)``."""
-        return _apply(x, self.values, None, None, self, 0.0, None)
+    @property
+    def master_dtype(self) -> torch.dtype:
+        """The dtype of all that is trained."""
+        return torch.promote_types(self.base_layer.weight.dtype, torch.float32)
+
+    @property
+    def computing(self) -> str:
+        """The name of the adapter whose update is in effect, "" for none."""
+        return self._computing
+
+    def add(self, name: str, config: RosaConfig) -> None:
+        """Add an adapter that changes nothing yet: A random, B zero, S without entries."""
+        none = torch.zeros(0, dtype=self.master_dtype, device=self.base_layer.weight.device)
+        if config.rank:
+            self.rosa_A[name] = nn.Parameter(none.new_empty(config.rank, self.in_features))
+            self.rosa_B[name] = nn.Parameter(none.new_empty(self.out_features, config.rank))
+        self.rosa_values[name] = nn.Parameter(none)
+        self.rosa_indices[name] = nn.Parameter(none.int(), requires_grad=False)
+        self.rosa_configs[name] = config
+        self.reset_low_rank(name)
 
     @torch.no_grad()
-    def set_mask(self, indices: Tensor, values: Tensor | None = None) -> None:
-        """Put S at these positions, with zeros or the given values, replacing what was there.
+    def reset_low_rank(self, name: str) -> None:
+        """Start B A anew: A random as in a linear layer of torch's (and PEFT's LoRA), B zero."""
+        if name in self.rosa_A:
+            nn.init.kaiming_uniform_(self.rosa_A[name], a=math.sqrt(5))
+            nn.init.zeros_(self.rosa_B[name])
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Map ``(..., in_features)`` to ``(..., out_features)``."""
+        name = self._computing
+        if not name:
+            plain: Tensor = self.base_layer(x, *args, **kwargs)
+            return plain
+        config = self.rosa_configs[name]
+        kept, share = None, 1.0
+        if self.training and config.rank:
+            kept, share = _dropout(x, config.dropout)
+        out: Tensor = _Adapted.apply(  # type: ignore[no-untyped-call]
+            x,
+            self.computed_weight(),
+            self.base_layer.bias,
+            self.rosa_values[name],
+            self.rosa_indices[name],
+            self.rosa_A[name] if config.rank else None,
+            self.rosa_B[name] if config.rank else None,
+            config.alpha / config.rank / share if config.rank else 0.0,
+            kept,
+            self._cuts,
+            self.chooser,
+        )
+        return out
+
+    def computed_weight(self) -> Tensor | Callable[[], Tensor]:
+        """Return W + S, or what makes it anew each time it is needed."""
+        return self.base_layer.weight
+
+    @torch.no_grad()
+    def set_mask(self, name: str, indices: Tensor, values: Tensor | None = None) -> None:
+        """Put an adapter's S at these positions, replacing what was there.
 
         Args:
-            indices: int32, ascending, unique, shape (non-zeros,).
-            values: fp32, the same shape; zeros when left out.
+            name: The adapter.
+            indices: Ascending, unique, shape (non-zeros,).
+            values: The same shape; zeros when left out.
 
         Raises:
             ValueError: The positions are not ascending positions of W, or the shapes differ.
         """
-        size = self.weight.numel()
-        wide = indices.to(self.weight.device).long()
-        ascending = bool((wide[1:] > wide[:-1]).all()) if wide.numel() > 1 else True
+        size = self.in_features * self.out_features
+        wide = indices.to(self.base_layer.weight.device).long()
+        ascending = bool((wide[1:] > wide[:-1]).all())
         if wide.numel() and not (ascending and int(wide[0]) >= 0 and int(wide[-1]) < size):
             raise ValueError(f"the mask's positions are not ascending positions below {size}")
         if values is not None and values.shape != indices.shape:
             raise ValueError(f"{values.numel()} values for {indices.numel()} positions")
-        self.restore()
-        start = torch.zeros(indices.shape) if values is None else values
-        self.indices = wide.int()
-        self.values.data = start.to(self.weight.device, torch.float32).clone()
-        self.original = self.weight.view(-1)[wide]
-        self._bounds = self._chunks(wide)
-        self.write()
+        computing = self._computing
+        self._compute(with_="")
+        start = torch.zeros(wide.shape) if values is None else values
+        self.rosa_values[name].data = start.to(wide.device, self.master_dtype, copy=True)
+        self.rosa_indices[name].data = wide.int()
+        self._compute(with_=computing)
 
     @torch.no_grad()
     def write(self) -> None:
         """Write W + S into W; to be called after each change of the values."""
-        if self.indices.numel():
-            entries = self.original.float() + self.values
-            self.weight.view(-1)[self.indices.long()] = entries.to(self.weight.dtype)
+        if self._original is not None:
+            entries = self._original + self.rosa_values[self._computing]
+            self._flat()[self.rosa_indices[self._computing].long()] = entries.to(
+                self._original.dtype
+            )
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - PEFT's signature
+        """Compute with one adapter, or with none where this layer does not have it.
+
+        Raises:
+            ValueError: Several adapters are named.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        if len(names) > 1:
+            raise ValueError(f"one adapter computes at a time, got {', '.join(names)}")
+        super().set_adapter(names, inference_mode=inference_mode)
+        self._settle()
+
+    def enable_adapters(self, enabled: bool) -> None:  # noqa: FBT001 - PEFT's signature
+        """Compute with the active adapter, or as the base model does, bit for bit."""
+        super().enable_adapters(enabled)
+        self._settle()
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter; where it was the active one, the next one in order becomes it."""
+        if adapter_name == self._computing:
+            self._compute(with_="")
+        super().delete_adapter(adapter_name)
+        self._settle()
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Give W back as it was, bit for bit; `write` puts S in again."""
-        if self.indices.numel():
-            self.weight.view(-1)[self.indices.long()] = self.original
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: FBT001, FBT002 - PEFT's signature
+        """Make W the sum of all three; the layer then computes as a plain one.
 
-    def to_linear(self) -> nn.Linear:
-        """Return a plain layer around the same weight, as it is now."""
-        plain = nn.Linear(1, 1, bias=False, device="meta")
-        plain.in_features, plain.out_features = self.in_features, self.out_features
-        plain.weight, plain.bias = self.weight, self.bias
-        return plain.train(self.training)
-
-    def _chunks(self, wide: Tensor) -> list[tuple[int, int, int, int]]:
-        """Cut W into runs of rows: first and last row, first and last non-zero, half open."""
-        rows = max(1, _CHUNK // self.in_features)
-        firsts = list(range(0, self.out_features, rows))
-        edges = torch.tensor([*firsts, self.out_features], device=wide.device) * self.in_features
-        cuts = torch.searchsorted(wide, edges).tolist()
-        lasts = [*firsts[1:], self.out_features]
-        return [
-            (r0, r1, c0, c1)
-            for r0, r1, c0, c1 in zip(firsts, lasts, cuts[:-1], cuts[1:], strict=True)
-            if c1 > c0
-        ]
-
-    def sampled_gradient(self, x: Tensor, dy: Tensor) -> Tensor:
-        """Return the entries of ``dyᵀ x`` under the mask, fp32, shape (non-zeros,).
+        The sum is taken in fp32 or better and rounded once. A copy of W is kept on the CPU until
+        `unmerge`, which gives it back bit for bit.
 
         Args:
-            x: The layer's input, (tokens, in_features).
-            dy: The gradient of its output, (tokens, out_features).
+            safe_merge: Leave W alone if the sum is not finite.
+            adapter_names: The active adapter or None.
+
+        Raises:
+            ValueError: Another adapter is named, or the sum is not finite.
         """
-        out = torch.empty(self.indices.numel(), dtype=torch.float32, device=x.device)
-        for r0, r1, c0, c1 in self._bounds:
-            dense = dy[:, r0:r1].T @ x
-            at = self.indices[c0:c1] - r0 * self.in_features
-            out[c0:c1] = dense.view(-1).index_select(0, at)
-        return out
+        name = self._computing
+        if not name:
+            return
+        if adapter_names not in (None, [name]):
+            raise ValueError(f"{name} is active; only the active adapter can be merged")
+        self._compute(with_="")
+        weight = self.base_layer.weight
+        before = weight.detach().to("cpu", copy=True)
+        for first, end in row_chunks(self.out_features, self.in_features, _CHUNK):
+            weight[first:end] = self.summed(name, first, end)
+        if safe_merge and not bool(weight.isfinite().all()):
+            weight.copy_(before)
+            self._settle()
+            raise ValueError(f"merged with {name}, weights are not finite: it is damaged")
+        self._before_merge = before
+        self.merged_adapters.append(name)
 
+    @torch.no_grad()
+    def summed(self, name: str, first: int, end: int) -> Tensor:
+        """Return rows ``first`` to ``end`` of W + (alpha / rank) B A + S, in the masters' dtype.
 
-class RosaLinear(lora.Linear):
-    """PEFT's LoRA layer around a `SparseLinear`, computed in one piece with it.
+        W is the base model's: no adapter may be computing.
+        """
+        config, width = self.rosa_configs[name], self.in_features
+        rows = self.base_layer.weight[first:end].to(self.master_dtype, copy=True)
+        indices = self.rosa_indices[name].long()
+        edges = torch.tensor([first * width, end * width], device=indices.device)
+        c0, c1 = torch.searchsorted(indices, edges).tolist()
+        rows.view(-1)[indices[c0:c1] - first * width] += self.rosa_values[name][c0:c1]
+        if config.rank:
+            scale = config.alpha / config.rank
+            rows.addmm_(self.rosa_B[name][first:end], self.rosa_A[name], alpha=scale)
+        return rows
 
-    PEFT's own forward keeps for each layer an fp32 copy of its input, the same with dropout, and
-    the mask; this one keeps the input as it is and a byte of mask for each of its entries, and
-    multiplies in the dtype of the weights. A and B stay fp32 masters.
-    """
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Give W back as it was before `merge`, and compute with the adapter beside it again."""
+        if self._before_merge is not None:
+            self.base_layer.weight.copy_(self._before_merge)
+            self._before_merge = None
+            self.merged_adapters.clear()
+            self._settle()
 
-    def forward(self, x: Tensor, *_args: object, **_options: object) -> Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)``."""
-        layer = self.get_base_layer()
-        if self.disable_adapters or self.merged:
-            plain: Tensor = layer(x)
-            return plain
-        name = self.active_adapters[0]
-        dropout = getattr(self.lora_dropout[name], "p", 0.0) if self.training else 0.0
-        kept, share = _dropout(x, dropout)
-        a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        return _apply(x, layer.values, a, b, layer, self.scaling[name] / share, kept)
+    def _settle(self) -> None:
+        """See to it that W holds the S that belongs there."""
+        active = self.active_adapters[0] if self.active_adapters else ""
+        off = self.disable_adapters or self.merged or active not in self.rosa_values
+        self._compute(with_="" if off else active)
+
+    @torch.no_grad()
+    def _compute(self, with_: str) -> None:
+        if with_ == self._computing:
+            return
+        if self._original is not None:
+            self._flat()[self.rosa_indices[self._computing].long()] = self._original
+        self._original, self._cuts, self._computing = None, [], with_
+        if with_ and self.rosa_indices[with_].numel():
+            wide = self.rosa_indices[with_].long()
+            self._cuts = self._cut(wide)
+            self._original = self._flat()[wide]
+            self.write()
+
+    def _flat(self) -> Tensor:
+        return self.base_layer.weight.data.view(-1)
+
+    def _cut(self, wide: Tensor) -> list[tuple[int, int, int, int]]:
+        """Cut W into runs of rows: first row and end, first non-zero and end."""
+        runs = list(row_chunks(self.out_features, self.in_features, _CHUNK))
+        ends = torch.tensor([end for _, end in runs], device=wide.device) * self.in_features
+        cuts = [0, *torch.searchsorted(wide, ends).tolist()]
+        found = zip(runs, cuts[:-1], cuts[1:], strict=True)
+        return [(first, end, c0, c1) for (first, end), c0, c1 in found if c1 > c0]
 
 
 def _dropout(x: Tensor, share: float) -> tuple[Tensor | None, float]:
@@ -156,11 +275,6 @@ def _dropout(x: Tensor, share: float) -> tuple[Tensor | None, float]:
     return dice >= dropped, 1 - dropped / 256
 
 
-def _apply(*arguments: object) -> Tensor:
-    out: Tensor = _Adapted.apply(*arguments)  # type: ignore[no-untyped-call]
-    return out
-
-
 class _Adapted(torch.autograd.Function):
     """y = x Wᵀ + b + scale · (x · kept) Aᵀ Bᵀ, with S inside W and W frozen.
 
@@ -171,39 +285,75 @@ class _Adapted(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - autograd passes them by position
         ctx: Any,  # noqa: ANN401 - autograd gives its contexts no type
         x: Tensor,
+        weight: Tensor | Callable[[], Tensor],
+        bias: Tensor | None,
         values: Tensor,
+        indices: Tensor,
         a: Tensor | None,
         b: Tensor | None,
-        layer: SparseLinear,
         scale: float,
         kept: Tensor | None,
+        cuts: list[tuple[int, int, int, int]],
+        chooser: Callable[[Tensor, Tensor], None] | None,
     ) -> Tensor:
         del values  # they are inside W already; autograd needs to see them go in
-        out = nn.functional.linear(x, layer.weight, layer.bias)
+        made = None if isinstance(weight, Tensor) else weight
+        out = nn.functional.linear(x, weight if isinstance(weight, Tensor) else weight(), bias)
         low = None
         if a is not None and b is not None:
-            low = (x if kept is None else x * kept) @ a.to(x.dtype).T
-            out += (scale * low) @ b.to(x.dtype).T
-        ctx.layer, ctx.scale = layer, scale
-        ctx.save_for_backward(x, layer.weight, a, b, low, kept)
+            flat = (x if kept is None else x * kept).reshape(-1, x.shape[-1])
+            low = flat @ a.to(x.dtype).T
+            out.view(-1, out.shape[-1]).addmm_(low, b.to(x.dtype).T, alpha=scale)
+        ctx.made, ctx.scale, ctx.cuts, ctx.chooser = made, scale, cuts, chooser
+        # W itself, not a copy: autograd then notices if it is changed before backward.
+        ctx.save_for_backward(x, None if made else weight, indices, a, b, low, kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        x, weight, a, b, low, kept = ctx.saved_tensors
-        layer: SparseLinear = ctx.layer
-        if layer.observer is not None:
-            layer.observer(x, dy)
-        dx = dy @ weight if ctx.needs_input_grad[0] else None
+        x, weight, indices, a, b, low, kept = ctx.saved_tensors
         flat_x, flat_dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-        dvalues = layer.sampled_gradient(flat_x, flat_dy) if ctx.needs_input_grad[1] else None
-        if a is None:
-            return dx, dvalues, None, None, None, None, None
-        dlow = ctx.scale * (flat_dy @ b.to(dy.dtype))
-        db = ctx.scale * (flat_dy.T @ low.view(-1, low.shape[-1]))
-        mask = None if kept is None else kept.view(flat_x.shape)
-        da = dlow.T @ (flat_x if mask is None else flat_x * mask)
-        if dx is not None:
-            through = dlow @ a.to(dy.dtype)
-            dx += (through if mask is None else through * mask).view(dx.shape)
-        return dx, dvalues, da.to(a.dtype), db.to(b.dtype), None, None, None
+        if ctx.chooser is not None:
+            ctx.chooser(flat_x, flat_dy)
+        dx = dvalues = da = db = None
+        if ctx.needs_input_grad[0]:
+            dx = flat_dy @ (ctx.made() if weight is None else weight)
+        if ctx.needs_input_grad[3]:
+            dvalues = sampled_gradient(flat_x, flat_dy, indices, ctx.cuts)
+        if a is not None:
+            dlow = (flat_dy @ b.to(dy.dtype)).mul_(ctx.scale)
+            if kept is not None:
+                kept = kept.view(flat_x.shape)
+            if ctx.needs_input_grad[5]:
+                da = (dlow.T @ (flat_x if kept is None else flat_x * kept)).to(a.dtype)
+                db = (flat_dy.T @ low).mul_(ctx.scale).to(b.dtype)
+            if dx is not None and kept is None:
+                dx.addmm_(dlow, a.to(dy.dtype))
+            elif dx is not None:
+                dx += (dlow @ a.to(dy.dtype)).mul_(kept)
+        dx = None if dx is None else dx.view(x.shape)
+        return dx, None, None, dvalues, None, da, db, None, None, None, None
+
+
+def sampled_gradient(
+    x: Tensor, dy: Tensor, indices: Tensor, cuts: list[tuple[int, int, int, int]]
+) -> Tensor:
+    """Return the entries of ``dyᵀ x`` under a mask, fp32 or better, shape (non-zeros,).
+
+    A dense product of a few rows at a time and a gather: above a density of about 0.7 % faster
+    on an H100 than any sampled product, and on a CPU always.
+
+    Args:
+        x: The layer's input, (tokens, in_features).
+        dy: The gradient of its output, (tokens, out_features).
+        indices: Positions in the flat W, int32, ascending.
+        cuts: Runs of rows of W: first row and end, first non-zero and end.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    out = torch.empty(indices.numel(), dtype=wide, device=x.device)
+    for first, end, c0, c1 in cuts:
+        dense = (dy[:, first:end].T @ x).view(-1)
+        whole = c1 - c0 == dense.numel()
+        at = indices[c0:c1] - first * x.shape[1]
+        out[c0:c1] = dense if whole else dense.index_select(0, at)
+    return out

@@ -1,236 +1,398 @@
-"""A RoSA adapter on a transformers model."""
+"""RoSA adapters on a transformers model."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from peft.config import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
-from trainer.rosa.config import RosaConfig
-from trainer.rosa.layer import RosaLinear, SparseLinear
-from trainer.rosa.mask import gradient_masks
+from trainer.rosa.config import ALL_LINEAR, RosaConfig
+from trainer.rosa.files import read, write
+from trainer.rosa.layer import RosaLayer
+from trainer.rosa.mask import MaskChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedModel
 
-FORMAT = "panza-rosa-1"
+FORMAT = "panza-rosa-2"
+MASKS = "panza-rosa-masks-2"
 
 
-class RosaModel:
-    """A base model with one RoSA adapter, on.
+class RosaModel(BaseTuner):
+    """A transformers model with RoSA adapters, of which one computes.
 
-    The low-rank half is PEFT's LoRA; the sparse half lives inside the weights of the same layers.
-    The base model is taken over: its linear layers are replaced in place, and `unload` gives them
-    back bit for bit.
+    A tuner in PEFT's terms: `set_adapter`, `delete_adapter`, `merge_adapter`, `unmerge_adapter`,
+    `merge_and_unload`, `enable_adapter_layers` and `disable_adapter_layers` are PEFT's own. The
+    base model is taken over: its linear layers are replaced in place, and `unload` gives it back
+    bit for bit.
 
     Attributes:
-        model: What to call: the base model, or PEFT's wrapper around it.
-        config: The adapter's settings.
+        model: The base model with the layers in it.
         layers: The adapted layers by their names in the base model.
+        adapters: The settings of each adapter by name.
     """
 
-    def __init__(self, base: PreTrainedModel, config: RosaConfig) -> None:
-        self.config = config
-        self.base = base
-        self.layers = _sparse_layers(base)
-        self.model: PreTrainedModel | PeftModel = base
-        if config.rank:
-            training = base.training
-            with warnings.catch_warnings():
-                # PEFT 0.21 reads an attribute that transformers 5 has renamed, and still serves.
-                warnings.simplefilter("ignore", FutureWarning)
-                self.model = get_peft_model(base, self._lora_config())
-            base.train(training)  # PEFT's layers come in training mode, with dropout on
+    prefix = "rosa_"
+    tuner_layer_cls = RosaLayer
 
-    def _lora_config(self) -> LoraConfig:
-        config = LoraConfig(
-            r=self.config.rank,
-            lora_alpha=self.config.alpha,  # type: ignore[arg-type]  # PEFT takes any number
-            lora_dropout=self.config.dropout,
-            target_modules=list(self.layers),
-            task_type="CAUSAL_LM",
-        )
-        config._register_custom_module({SparseLinear: RosaLinear})  # noqa: SLF001 - PEFT's own way
-        return config
+    def __init__(self, model: PreTrainedModel, config: RosaConfig, adapter_name: str) -> None:
+        training = model.training
+        super().__init__(model, _TunerConfig.of(model, config), adapter_name)
+        self.layers: dict[str, RosaLayer] = {}
+        self._masters: dict[str, dict[str, tuple[nn.Parameter, nn.Parameter]]] = {}
+        self._injected(adapter_name, training=training)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model that computes, without PEFT's wrapper around it."""
+        found: PreTrainedModel = self.model
+        return found
+
+    @property
+    def adapters(self) -> dict[str, RosaConfig]:
+        """The settings of each adapter by name."""
+        known = self.peft_config.items()
+        return {name: one.rosa for name, one in known if isinstance(one, _TunerConfig)}
+
+    @property
+    def adapter_config(self) -> RosaConfig:
+        """The settings of the active adapter."""
+        return self.adapters[self.active_adapters[0]]
+
+    def add_adapter(self, name: str, config: RosaConfig) -> None:
+        """Add a fresh adapter; `set_adapter` makes it the one that computes.
+
+        Raises:
+            ValueError: There is one of this name, or no layer for it.
+        """
+        if name in self.peft_config:
+            raise ValueError(f"there is an adapter {name!r} already")
+        training = self.base.training
+        self.peft_config[name] = _TunerConfig.of(self.base, config)
+        self.inject_adapter(self.base, name)
+        self._injected(name, training=training)
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
-        """Return A and B of every layer, fp32, by ``<layer>.lora_A`` and ``<layer>.lora_B``."""
-        if not self.config.rank:
-            return {}
+        """Return A and B of the active adapter by ``<layer>.lora_A`` and ``<layer>.lora_B``."""
         found = {}
-        for name in self.layers:
-            module: Any = self.base.get_submodule(name)  # a layer of PEFT's
-            found[f"{name}.lora_A"] = module.lora_A["default"].weight
-            found[f"{name}.lora_B"] = module.lora_B["default"].weight
+        for layer, module, name in self._active():
+            if name in module.rosa_A:
+                found[f"{layer}.lora_A"] = module.rosa_A[name]
+                found[f"{layer}.lora_B"] = module.rosa_B[name]
         return found
 
     def sparse_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the values of S of every layer, fp32, by ``<layer>.values``."""
-        if not self.config.density:
-            return {}
-        return {f"{name}.values": layer.values for name, layer in self.layers.items()}
+        """Return the values of the active adapter's S by ``<layer>.values``."""
+        return {f"{n}.values": m.rosa_values[a] for n, m, a in self._active() if self._density(n)}
 
-    def train_sparse(self, *, on: bool) -> None:
-        """Let gradients flow to the values of S, or not."""
-        for layer in self.layers.values():
-            layer.values.requires_grad_(on)
+    def saved_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the masters of the active adapter's whole modules by ``<module>.saved.<name>``.
+
+        They are fp32 or better; gradients arrive in them, and `write` copies them into the modules.
+        """
+        return {name: master for name, (_, master) in self._saved().items()}
 
     def reset_lora(self) -> None:
-        """Start the low-rank half anew: A random, B zero."""
-        for name in self.layers if self.config.rank else ():
-            module: Any = self.base.get_submodule(name)
-            module.reset_lora_parameters("default", init_lora_weights=True)
+        """Start the low-rank half of the active adapter anew: A random, B zero."""
+        for _, module, name in self._active():
+            module.reset_low_rank(name)
 
-    def choose_masks(self, lengths: list[int], backward: Callable[[], None]) -> None:
-        """Choose the mask of S from one backward pass over one packed row; S starts at zero.
+    def choose_masks(
+        self,
+        backward: Callable[[], None],
+        lengths: Sequence[int],
+        reduce: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        """Choose the masks of the active adapter from one backward pass; S starts at zero.
 
         Args:
+            backward: Runs forward and backward once over one packed row of mails.
             lengths: The tokens of each mail in the row.
-            backward: Runs forward and backward once.
+            reduce: Sums a tensor over all processes in place, where several train together; each
+                must call it as often, so all need the same layers.
         """
-        self.train_sparse(on=True)
-        masks = gradient_masks(self.layers, lengths, backward, self.config.density)
-        for name, layer in self.layers.items():
-            layer.set_mask(masks[name])
+        config = self.adapter_config
+        choice = MaskChoice(tuple(lengths), config.criterion, config.structure, reduce)
+        masks: dict[str, Tensor] = {}
 
+        def chooser(layer: str, density: float) -> Callable[[Tensor, Tensor], None]:
+            return lambda x, dy: masks.update({layer: choice.mask(x, dy, density)})
+
+        chosen = [(n, m, a) for n, m, a in self._active() if self._density(n)]
+        for layer, module, _ in chosen:
+            module.chooser = chooser(layer, self._density(layer))
+        try:
+            backward()
+        finally:
+            for _, module, _ in chosen:
+                module.chooser = None
+        for layer, module, name in chosen:
+            module.set_mask(name, masks[layer])
+
+    @torch.no_grad()
     def write(self) -> None:
-        """Write S into the weights; to be called after each optimizer step."""
+        """Put what was trained where it computes; to be called after each optimizer step."""
         for layer in self.layers.values():
             layer.write()
+        for parameter, master in self._saved().values():
+            if parameter is not master:
+                parameter.copy_(master)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Within the block the base model answers as if there were no adapter."""
-        for layer in self.layers.values():
-            layer.restore()
+        """Within the block the base model computes, bit for bit as if there were no adapter."""
+        self.disable_adapter_layers()
         try:
-            if isinstance(self.model, PeftModel):
-                with self.model.disable_adapter():
-                    yield
-            else:
-                yield
+            yield
         finally:
-            self.write()
-
-    def merge(self) -> PreTrainedModel:
-        """Add (alpha / rank) B A to the weights, S being there, and return the plain model.
-
-        The sums are taken in fp32 and rounded once to the dtype of the weights.
-        """
-        if isinstance(self.model, PeftModel):
-            self.model.merge_and_unload()
-        for name, layer in self.layers.items():
-            _replace(self.base, name, layer.to_linear())
-        return self.base
+            self.enable_adapter_layers()
 
     def unload(self) -> PreTrainedModel:
-        """Take the adapter off and return the base model, its weights bit for bit as they were."""
-        for layer in self.layers.values():
-            layer.restore()
-        if isinstance(self.model, PeftModel):
-            self.model.unload()
-        for name, layer in self.layers.items():
-            _replace(self.base, name, layer.to_linear())
+        """Take all adapters off and return the base model, its weights bit for bit as they were."""
+        self.disable_adapter_layers()
+        super().unload()
         return self.base
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that makes the adapter, on the CPU, by the names of the format on disk."""
-        found = {**self.lora_parameters(), **self.sparse_parameters()}
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
-        if self.config.density:
-            for name, layer in self.layers.items():
-                state[f"{name}.indices"] = layer.indices.cpu()
-        return state
+        """Return all that makes the active adapter, on the CPU, by the names of the format."""
+        found = {
+            **self.lora_parameters(),
+            **self.sparse_parameters(),
+            **self.saved_parameters(),
+            **self._indices(),
+        }
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
 
     @torch.no_grad()
-    def load_tensors(self, state: dict[str, Tensor]) -> None:
-        """Put an adapter's tensors in place of this one's.
+    def load_tensors(self, state: Mapping[str, Tensor]) -> None:
+        """Put an adapter's tensors in place of the active one's.
 
         Raises:
-            ValueError: A tensor is missing, unknown, or of another shape.
+            ValueError: A tensor is missing, unknown, or of another shape; the adapter is then to be
+                thrown away.
         """
-        lora = self.lora_parameters()
-        wanted = set(lora)
-        for name, layer in self.layers.items() if self.config.density else ():
-            wanted |= {f"{name}.indices", f"{name}.values"}
-            if f"{name}.indices" in state and f"{name}.values" in state:
-                layer.set_mask(state[f"{name}.indices"], state[f"{name}.values"])
+        dense = {**self.lora_parameters(), **self.saved_parameters()}
+        wanted = {*dense, *self.sparse_parameters(), *self._indices()}
         if odd := sorted(wanted ^ set(state)):
             raise ValueError(f"tensors that are missing or not expected: {', '.join(odd[:3])}")
-        for name, parameter in lora.items():
+        for name, parameter in dense.items():
             if parameter.shape != state[name].shape:
                 raise ValueError(f"{name} is {tuple(state[name].shape)}, not the model's shape")
             parameter.copy_(state[name])
+        for layer, module, name in self._active():
+            if f"{layer}.indices" in state:
+                module.set_mask(name, state[f"{layer}.indices"], state[f"{layer}.values"])
+        self.write()
 
-    def save(self, file: Path) -> None:
-        """Write the adapter into one safetensors file; see `load_rosa_model` for the format."""
-        save_file(self.tensors(), file, metadata={"format": FORMAT, **_written(self.config)})
+    def save(self, file: Path, *, base_hash: str = "") -> None:
+        """Write the active adapter into one safetensors file; the format is in docs/rosa.md.
+
+        Args:
+            file: Where.
+            base_hash: What tells the base model from others; kept in the file, and compared by
+                `load_rosa_model` where it is given one too.
+        """
+        notes = {"base": base_hash, "config": json.dumps(asdict(self.adapter_config))}
+        write(file, FORMAT, self.tensors(), notes)
+
+    def save_masks(self, file: Path) -> None:
+        """Write where the active adapter's S has its entries: four bytes for each, and names."""
+        tensors = {name: tensor.detach().cpu() for name, tensor in self._indices().items()}
+        shapes = {name: [m.out_features, m.in_features] for name, m, _ in self._active()}
+        write(file, MASKS, tensors, {"shapes": json.dumps(shapes)})
+
+    def load_masks(self, file: Path) -> None:
+        """Put the active adapter's S, at zero, where a file says.
+
+        Raises:
+            ValueError: It is no such file, is damaged, or was made for another model.
+        """
+        tensors, notes = read(file, MASKS)
+        shapes = {name: [m.out_features, m.in_features] for name, m, _ in self._active()}
+        if json.loads(notes["shapes"]) != shapes or set(tensors) != set(self._indices()):
+            raise ValueError(f"{file.name} holds the masks of another model or other settings")
+        for layer, module, name in self._active():
+            if f"{layer}.indices" in tensors:
+                module.set_mask(name, tensors[f"{layer}.indices"])
+
+    def _active(self) -> list[tuple[str, RosaLayer, str]]:
+        """Return the layers of the active adapter: name, layer, the adapter's name."""
+        name = self.active_adapters[0]
+        return [(n, m, name) for n, m in self.layers.items() if name in m.rosa_values]
+
+    def _density(self, layer: str) -> float:
+        return self.adapter_config.density_of(layer)
+
+    def _indices(self) -> dict[str, nn.Parameter]:
+        return {f"{n}.indices": m.rosa_indices[a] for n, m, a in self._active() if self._density(n)}
+
+    def _saved(self) -> dict[str, tuple[nn.Parameter, nn.Parameter]]:
+        return self._masters[self.active_adapters[0]]
+
+    def _hold_masters(self, adapter: str) -> None:
+        """Make the masters of an adapter's whole modules, and let their gradients arrive there."""
+        self._masters[adapter] = {
+            f"{module}.saved.{of}": (parameter, _master(parameter))
+            for module, wrapper in self.base.named_modules()
+            if isinstance(wrapper, ModulesToSaveWrapper) and adapter in wrapper.modules_to_save
+            for of, parameter in wrapper.modules_to_save[adapter].named_parameters()
+        }
+
+    def _injected(self, adapter: str, *, training: bool) -> None:
+        self.base.train(training)  # new layers come in training mode, with dropout on
+        self.layers = {n: m for n, m in self.base.named_modules() if isinstance(m, RosaLayer)}
+        self._hold_masters(adapter)
+
+    def _create_and_replace(  # noqa: PLR0917 - PEFT's signature
+        self,
+        peft_config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        del current_key, parameter_name
+        if not isinstance(peft_config, _TunerConfig):
+            raise TypeError(f"no settings of RoSA: {type(peft_config).__name__}")
+        layer = target if isinstance(target, RosaLayer) else _layer(target)
+        layer.add(adapter_name, peft_config.rosa)
+        if layer is not target:
+            self._replace_module(parent, target_name, layer, target)
 
 
-def get_rosa_model(base: PreTrainedModel, config: RosaConfig) -> RosaModel:
+def get_rosa_model(
+    model: PreTrainedModel, config: RosaConfig, adapter_name: str = "default"
+) -> RosaModel:
     """Put a fresh RoSA adapter on a model: B zero, no mask yet, so that it changes nothing.
 
     Raises:
-        ValueError: The model has no linear layers besides its output head.
+        ValueError: The model has no linear layers besides its output head, or none that is meant.
     """
-    return RosaModel(base, config)
+    return RosaModel(model, config, adapter_name)
 
 
-def load_rosa_model(base: PreTrainedModel, file: Path) -> RosaModel:
-    """Put a saved adapter on a model.
+def load_rosa_model(
+    model: PreTrainedModel | RosaModel,
+    file: Path,
+    *,
+    base_hash: str = "",
+    adapter_name: str = "default",
+) -> RosaModel:
+    """Put a saved adapter on a model, or beside the adapters that are on it, and activate it.
 
-    The format: one safetensors file; metadata ``format`` (``panza-rosa-1``) and ``config`` (JSON
-    of `RosaConfig`); for every adapted layer, by its name in the base model, ``.lora_A`` (rank, in)
-    and ``.lora_B`` (out, rank) in fp32 unless rank is 0, and ``.indices`` (int32, ascending
-    positions in the row-major weight) and ``.values`` (fp32) unless density is 0.
+    Args:
+        model: The base model, or the base model with adapters.
+        file: What `RosaModel.save` wrote.
+        base_hash: What tells the base model from others, "" if that is not known.
+        adapter_name: What to call it.
 
     Raises:
-        ValueError: The file is no such adapter, or one of another model.
+        ValueError: The file is no such adapter, is damaged, or was made for another model. The
+            model is then as it was.
     """
+    tensors, notes = read(file, FORMAT)
+    if base_hash and notes["base"] and base_hash != notes["base"]:
+        raise ValueError(f"{file.name} was trained on another base model; train again on this one")
+    config = RosaConfig.from_json(notes["config"])
+    if isinstance(model, RosaModel):
+        rosa, before = model, model.active_adapter
+        rosa.add_adapter(adapter_name, config)
+        rosa.set_adapter(adapter_name)
+    else:
+        rosa, before = RosaModel(model, config, adapter_name), None
     try:
-        with safe_open(file, framework="pt") as stored:
-            notes = stored.metadata() or {}
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file.name} cannot be read: {error}") from error
-    if notes.get("format") != FORMAT:
-        raise ValueError(f"{file.name} is of format {notes.get('format')!r}, not {FORMAT!r}")
-    rosa = RosaModel(base, RosaConfig(**json.loads(notes["config"])))
-    rosa.load_tensors(state)
+        rosa.load_tensors(tensors)
+    except ValueError as error:
+        if before is None:
+            rosa.unload()
+        else:
+            rosa.set_adapter(before)
+            rosa.delete_adapter(adapter_name)
+        raise ValueError(f"{file.name} does not fit the model: {error}") from error
     return rosa
 
 
-def _written(config: RosaConfig) -> dict[str, str]:
-    return {"config": json.dumps(asdict(config), sort_keys=True)}
+@dataclass
+class _TunerConfig(PeftConfig):
+    """What PEFT's base class wants to know of an adapter."""
+
+    rosa: RosaConfig = field(default_factory=RosaConfig)
+    target_modules: list[str] = field(default_factory=list)
+    modules_to_save: list[str] | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, config: RosaConfig) -> _TunerConfig:
+        # Whole names: PEFT would take `norm` for `input_layernorm` too.
+        saved = [
+            name
+            for name, module in model.named_modules()
+            if _ends(name, config.modules_to_save) and not isinstance(module, RosaLayer)
+        ]
+        if bool(saved) != bool(config.modules_to_save):
+            raise ValueError(f"no module's name ends with one of {config.modules_to_save}")
+        return cls(rosa=config, target_modules=_targets(model, config), modules_to_save=saved)
 
 
-def _sparse_layers(base: PreTrainedModel) -> dict[str, SparseLinear]:
-    head = base.get_output_embeddings()
-    found = {
-        name: module
-        for name, module in base.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    }
-    if not found:
+def _targets(model: PreTrainedModel, config: RosaConfig) -> list[str]:
+    """Return the names of the linear layers that a configuration means."""
+    wrapped = tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if isinstance(module, (RosaLayer, ModulesToSaveWrapper))
+    )
+    head = model.get_output_embeddings()
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, RosaLayer))
+        and module is not head
+        and not name.startswith(wrapped)
+        and not _ends(name, config.modules_to_save)
+    ]
+    if not linear:
         raise ValueError("the model has no linear layers that an adapter could change")
-    layers = {}
-    for name, linear in found.items():
-        layers[name] = SparseLinear(linear)
-        _replace(base, name, layers[name])
-    return layers
+    if config.target_modules == ALL_LINEAR:
+        return linear
+    meant = [name for name in linear if _ends(name, config.target_modules)]
+    if not meant:
+        raise ValueError(f"no linear layer's name ends with one of {config.target_modules}")
+    return meant
 
 
-def _replace(base: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(base.get_submodule(parent), child, module)
+def _ends(name: str, ends: Sequence[str]) -> bool:
+    return any(name == end or name.endswith(f".{end}") for end in ends)
+
+
+def _layer(linear: nn.Module) -> RosaLayer:
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"only linear layers can be adapted, not {type(linear).__name__}")
+    return RosaLayer(linear)
+
+
+def _master(parameter: nn.Parameter) -> nn.Parameter:
+    """Return a parameter's master in fp32 or better: itself, or a copy that gets its gradients."""
+    wide = torch.promote_types(parameter.dtype, torch.float32)
+    if parameter.dtype == wide:
+        return parameter
+    master = nn.Parameter(parameter.detach().to(wide))
+
+    def hand_over(of: Tensor) -> None:
+        if of.grad is not None:
+            grad = of.grad.to(wide)
+            master.grad = grad if master.grad is None else master.grad + grad
+            of.grad = None
+
+    parameter.register_post_accumulate_grad_hook(hand_over)
+    return master
