@@ -387,6 +387,11 @@ def _(error: training.AdapterError) -> Advice:
 
 
 @advice.register
+def _(error: training.ExportError) -> Advice:
+    return Advice(f"Nothing was exported: {error}", "", FAILED)
+
+
+@advice.register
 def _(error: training.DivergedError) -> Advice:
     step = "The adapter in use stays. Train again; if it happens again, lower training.rosa.alpha."
     return Advice(str(error), step, FAILED)

@@ -91,16 +91,26 @@ def resolve(name: str, *, cache: Path) -> Path:
     Raises:
         ModelMissingError: There is no such model on this machine.
     """
-    if name == EMBEDDED:
-        return _converted(_embedded_gguf(), name, cache)
+    if gguf := gguf_file(name):
+        return _converted(gguf, name, cache)
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix == ".gguf":
-        return _converted(path, name, cache)
     if path.is_dir():
         return _checked(path, name)
     if path.is_absolute() or name.startswith((".", "~")) or path.exists():
         raise ModelMissingError(name, "there is no folder and no .gguf file at this path")
     return _checked(_hub_snapshot(name), name)
+
+
+def gguf_file(name: str) -> Path | None:
+    """Return the GGUF file that a model's name stands for, None where it stands for none.
+
+    Raises:
+        ModelMissingError: The embedded model's package is missing.
+    """
+    if name == EMBEDDED:
+        return _embedded_gguf()
+    path = Path(name).expanduser()
+    return path if path.is_file() and path.suffix == ".gguf" else None
 
 
 def weights_hash(folder: Path, *, cache: Path) -> str:

@@ -37,3 +37,16 @@ class DivergedError(TrainerError):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not a number at step {step}")
         self.step = step
+
+
+class ExportError(TrainerError):
+    """A model that cannot be exported, or not to there; nothing was written.
+
+    Attributes:
+        target: Where it was to go.
+        reason: Why not, and the way out.
+    """
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"{target}: {reason}")
+        self.target, self.reason = target, reason
