@@ -398,6 +398,21 @@ def _(error: training.DivergedError) -> Advice:
 
 
 @advice.register
+def _(error: training.OutOfMemoryError) -> Advice:
+    step = (
+        "The adapter in use stays. Close other programs, or choose a smaller model in panza.yaml, "
+        "and train again: it goes on where it was."
+    )
+    return Advice(str(error), step, FAILED)
+
+
+@advice.register
+def _(error: training.CheckpointError) -> Advice:
+    step = "Make room there and train again: it goes on from the checkpoint before."
+    return Advice(str(error), step, FAILED)
+
+
+@advice.register
 def _(error: OSError) -> Advice:
     where = str(error.filename or "")
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:

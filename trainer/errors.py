@@ -32,11 +32,37 @@ class AdapterError(TrainerError):
 
 
 class DivergedError(TrainerError):
-    """The loss became NaN or infinite."""
+    """The loss, or its gradient, became NaN or infinite."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not a number at step {step}")
+        super().__init__(f"the loss or its gradient is not a number at step {step}")
         self.step = step
+
+
+class OutOfMemoryError(TrainerError):
+    """Even the smallest piece of a training step does not fit into memory.
+
+    Attributes:
+        tokens: The longest mail of the step, which has to be computed in one piece.
+        row: The most tokens in a row when it was given up.
+    """
+
+    def __init__(self, tokens: int, row: int) -> None:
+        super().__init__(f"a mail of {tokens} tokens does not fit into memory by itself")
+        self.tokens, self.row = tokens, row
+
+
+class CheckpointError(TrainerError):
+    """A checkpoint that cannot be written; the one before it is still there.
+
+    Attributes:
+        path: The file.
+        reason: What the system says.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be written: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ExportError(TrainerError):

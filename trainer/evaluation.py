@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
-from trainer.examples import pack, token_losses
+from trainer.loss import Objective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 _ROW = 512  # tokens in one packed row
 
 
-@torch.inference_mode()
 def perplexity(
     lm: LanguageModel,
     examples: Sequence[Example],
@@ -29,17 +26,35 @@ def perplexity(
     Raises:
         ValueError: There are no examples.
     """
-    total, count = 0.0, 0
-    rows = pack(examples, _ROW)
-    for done, row in enumerate(rows):
-        progress(done, len(rows))
-        losses = token_losses(lm, row, words_only=True)
-        total += float(losses.double().sum())
-        count += losses.numel()
-    progress(len(rows), len(rows))
+    total, count = nats(Objective(lm), examples, _ROW, progress)
     if not count:
         raise ValueError("there are no words to score")
     return math.exp(total / count)
+
+
+def nats(
+    objective: Objective,
+    examples: Sequence[Example],
+    row: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[float, int]:
+    """Return how much the owner's own words surprise a model in evaluation mode, and their tokens.
+
+    Args:
+        objective: The model's loss.
+        examples: The mails.
+        row: The most tokens in one row.
+        progress: Called with the rows done and their total.
+    """
+    total, count = 0.0, 0
+    rows = objective.rows(examples, row)
+    for done, mails in enumerate(rows):
+        progress(done, len(rows))
+        losses = objective.losses(mails, words_only=True)
+        total += float(losses.double().sum())
+        count += losses.numel()
+    progress(len(rows), len(rows))
+    return total, count
 
 
 def overlap(written: Sequence[str], own: Sequence[str]) -> tuple[float, float]:

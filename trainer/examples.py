@@ -1,23 +1,18 @@
-"""Examples in tokens, packed into rows, and the loss over them."""
+"""Examples in tokens, and the rows they are laid into."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from transformers import PreTrainedTokenizerBase
 
-    from trainer.base_model import LanguageModel
+_REAL = 0.95  # of the positions of a padded row, at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +89,21 @@ def pack(examples: Iterable[Example], limit: int) -> list[list[Example]]:
     return rows
 
 
-def token_losses(lm: LanguageModel, row: Sequence[Example], *, words_only: bool = False) -> Tensor:
-    """Return the negative log-likelihood of each target token of a packed row, fp32, in nats.
+def lines(examples: Iterable[Example], limit: int) -> list[list[Example]]:
+    """Lay examples below each other, shortest first, for models that cannot tell mails apart.
 
-    The output head is computed at these positions alone.
-
-    Args:
-        lm: The model, with or without an adapter on it.
-        row: The mails of the row.
-        words_only: Only the owner's own words, without the subject and the token that ends a
-            mail; else all that is learned.
+    The lines of a row are padded to its longest one: together they have at most ``limit`` tokens,
+    and at most a twentieth of them are padding.
     """
-    lengths = [len(one.tokens) for one in row]
-    starts = [0, *accumulate(lengths)][:-1]
-    tokens = [token for one in row for token in one.tokens]
-    targets = [
-        start + i
-        for start, one in zip(starts, row, strict=True)
-        for i in range(
-            *((one.words, len(one.tokens) - 1) if words_only else (one.learned, len(one.tokens)))
-        )
-    ]
-    where = lm.device
-    ids = torch.tensor([tokens], device=where)
-    positions = torch.tensor([[i for n in lengths for i in range(n)]], device=where)
-    at = torch.tensor(targets, device=where)
-    logits = lm.model(
-        input_ids=ids, position_ids=positions, logits_to_keep=at - 1, use_cache=False
-    ).logits[0]
-    return cross_entropy(logits.float(), ids[0, at], reduction="none")
+    rows: list[list[Example]] = []
+    real = 0
+    for one in sorted(examples, key=lambda one: len(one.tokens)):
+        size = len(one.tokens)
+        padded = size * (len(rows[-1]) + 1) if rows else 0
+        if rows and padded <= limit and real + size >= _REAL * padded:
+            rows[-1].append(one)
+            real += size
+        else:
+            rows.append([one])
+            real = size
+    return rows

@@ -51,6 +51,8 @@ CASES = [
     (trainer_errors.TooFewMailsError(3, 25), 1, "archives"),
     (trainer_errors.AdapterError("a", "none"), 1, "panza adapters"),
     (trainer_errors.DivergedError(7), 1, "stays"),
+    (trainer_errors.OutOfMemoryError(384, 96), 1, "smaller model"),
+    (trainer_errors.CheckpointError("/data/x", "No space left on device"), 1, "Make room"),
     (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 1, "Make room"),
     (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "right"),
     (OSError(errno.EROFS, "Read-only file system", "/data/x"), 1, "right"),

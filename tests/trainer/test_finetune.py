@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from trainer.errors import DivergedError
-from trainer.examples import Example, example, pack, token_losses
+from trainer.examples import Example, example, pack
 from trainer.finetune import Finetuned, FinetuneSettings, finetune
+from trainer.loss import Objective
 from trainer.prompt import Ask
 from trainer.rosa import RosaConfig
 
@@ -150,10 +151,11 @@ def test_lora_and_full_are_settings(make_tiny: Make, config: RosaConfig) -> None
 
 def test_the_mask_has_the_density_that_was_asked_for(tiny: LanguageModel) -> None:
     """Each layer's mask has exactly floor(density · size) entries, and some values moved."""
-    rosa = trained(tiny).rosa
-    for layer in rosa.layers.values():
-        assert layer.indices.numel() == int(0.02 * layer.weight.numel())
-    assert any(bool(layer.values.any()) for layer in rosa.layers.values())
+    found = trained(tiny).rosa.tensors()
+    for name, layer in tiny.model.named_modules():
+        if f"{name}.indices" in found:
+            assert found[f"{name}.indices"].numel() == int(0.02 * layer.base_layer.weight.numel())
+    assert any(bool(one.any()) for name, one in found.items() if name.endswith(".values"))
 
 
 def test_a_loss_that_is_no_number_ends_the_training(make_tiny: Make, tmp_path: Path) -> None:
@@ -173,8 +175,8 @@ def test_a_loss_that_is_no_number_ends_the_training(make_tiny: Make, tmp_path: P
 def test_mails_in_one_row_do_not_see_each_other(tiny: LanguageModel) -> None:
     """Packed into one row, each mail has the losses that it has alone."""
     mails = examples(tiny, 4)
-    packed = token_losses(tiny, mails)
-    alone = torch.cat([token_losses(tiny, [one]) for one in mails])
+    packed = Objective(tiny).losses(mails)
+    alone = torch.cat([Objective(tiny).losses([one]) for one in mails])
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -206,7 +208,7 @@ def test_the_mask_of_a_mail_longer_than_a_row_is_the_same(make_tiny: Make) -> No
         lm = make_tiny()
         one = examples(lm)[:1]
         rosa = finetune(lm, one, dataclasses.replace(SETTINGS, row=row)).rosa
-        masks.append({name: layer.indices for name, layer in rosa.layers.items()})
+        masks.append({n: one for n, one in rosa.tensors().items() if n.endswith(".indices")})
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
 
 
