@@ -273,12 +273,13 @@ class Model(_Section):
     Attributes:
         name: ``embedded``, a Hugging Face id, a folder or a GGUF file.
         precision: Of its weights; ``auto`` is bf16 where the device computes in it, else fp32.
+            ``4bit`` is nf4, which needs the package bitsandbytes.
         device: ``auto`` is a GPU where there is one.
         idle: How long the model process stays without work.
     """
 
     name: NonEmpty = "embedded"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "4bit"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     idle: Annotated[Duration, _between(timedelta(seconds=1), timedelta(days=7))] = timedelta(
         minutes=10

@@ -83,7 +83,9 @@ def evaluate(
     }
     if chosen != BASE:
         lm = material.lm
-        load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash)).merge_and_unload()
+        rosa = load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash))
+        if lm.precision != "4bit":
+            rosa.merge_and_unload()  # beside the weights it would be slower
         emails = config.retrieval.emails
         scores["adapter"] = _score(material, mails, emails, "adapter", progress)
     return Evaluated(chosen, len(mails), scores)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.config import Account, Config, Model
     from trainer.base_model import LanguageModel
+    from trainer.rosa import RosaModel
 
 BASE = "base"
 
@@ -30,6 +31,9 @@ class Models:
     An adapter is merged into the base model: beside it, it makes SmolLM2 write 14 tokens a second
     instead of 23 (two cores, measured). So another adapter, of another account or after a training,
     needs the base model read from the disk anew; there is never more than one in memory.
+
+    Nothing can be merged into weights of 4 bits. An adapter stays beside those, and is taken off
+    for another one without reading and quantising them again.
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,7 @@ class Models:
         self._lm: LanguageModel | None = None
         self._loaded: Model | None = None
         self._merged: Path | None = None
+        self._beside: RosaModel | None = None
 
     def embedder(self) -> embedding.Embedder:
         """Return the model that embeds.
@@ -72,7 +77,11 @@ class Models:
             # PEFT takes longer to import than all else, and embedding has no use for it.
             from trainer.rosa import load_rosa_model
 
-            load_rosa_model(lm.model, weights).merge_and_unload()
+            rosa = load_rosa_model(lm.model, weights)
+            if lm.precision == "4bit":
+                self._beside = rosa
+            else:
+                rosa.merge_and_unload()
             self._lm, self._merged = lm, wanted
         return lm, chosen
 
@@ -84,7 +93,10 @@ class Models:
             torch.cuda.empty_cache()
 
     def _base(self, config: Config, wanted: Path | None) -> LanguageModel:
-        """Return the base model, into which nothing or only the wanted adapter is merged."""
+        """Return the base model with nothing or only the wanted adapter in it."""
+        if self._beside and self._merged != wanted:
+            self._beside.unload()
+            self._beside = self._merged = None
         fits = self._loaded == config.model and self._merged in {None, wanted}
         if self._lm is None or not fits:
             self._drop()
@@ -92,7 +104,7 @@ class Models:
         return self._lm
 
     def _drop(self) -> None:
-        self._lm = self._loaded = self._merged = None
+        self._lm = self._loaded = self._merged = self._beside = None
         gc.collect()  # modules and their hooks refer to one another
         kernel.give_back_memory()
 

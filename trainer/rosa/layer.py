@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from trainer.rosa.mask import row_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from trainer.rosa.config import RosaConfig
 
@@ -110,8 +112,8 @@ class RosaLayer(nn.Module, BaseTunerLayer):
         )
         return out
 
-    def computed_weight(self) -> Tensor | Callable[[], Tensor]:
-        """Return W + S, or what makes it anew each time it is needed."""
+    def computed_weight(self) -> Tensor | Callable[[], AbstractContextManager[Tensor]]:
+        """Return W + S, or what makes it anew each time it is needed, for as long as it is."""
         return self.base_layer.weight
 
     @torch.no_grad()
@@ -285,7 +287,7 @@ class _Adapted(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - autograd passes them by position
         ctx: Any,  # noqa: ANN401 - autograd gives its contexts no type
         x: Tensor,
-        weight: Tensor | Callable[[], Tensor],
+        weight: Tensor | Callable[[], AbstractContextManager[Tensor]],
         bias: Tensor | None,
         values: Tensor,
         indices: Tensor,
@@ -298,7 +300,8 @@ class _Adapted(torch.autograd.Function):
     ) -> Tensor:
         del values  # they are inside W already; autograd needs to see them go in
         made = None if isinstance(weight, Tensor) else weight
-        out = nn.functional.linear(x, weight if isinstance(weight, Tensor) else weight(), bias)
+        with _held(weight) as dense:
+            out = nn.functional.linear(x, dense, bias)
         low = None
         if a is not None and b is not None:
             flat = (x if kept is None else x * kept).reshape(-1, x.shape[-1])
@@ -317,7 +320,8 @@ class _Adapted(torch.autograd.Function):
             ctx.chooser(flat_x, flat_dy)
         dx = dvalues = da = db = None
         if ctx.needs_input_grad[0]:
-            dx = flat_dy @ (ctx.made() if weight is None else weight)
+            with _held(ctx.made if weight is None else weight) as dense:
+                dx = flat_dy @ dense
         if ctx.needs_input_grad[3]:
             dvalues = sampled_gradient(flat_x, flat_dy, indices, ctx.cuts)
         if a is not None:
@@ -333,6 +337,12 @@ class _Adapted(torch.autograd.Function):
                 dx += (dlow @ a.to(dy.dtype)).mul_(kept)
         dx = None if dx is None else dx.view(x.shape)
         return dx, None, None, dvalues, None, da, db, None, None, None, None
+
+
+def _held(
+    weight: Tensor | Callable[[], AbstractContextManager[Tensor]],
+) -> AbstractContextManager[Tensor]:
+    return nullcontext(weight) if isinstance(weight, Tensor) else weight()
 
 
 def sampled_gradient(

@@ -17,6 +17,7 @@ from trainer.rosa.config import ALL_LINEAR, RosaConfig
 from trainer.rosa.files import read, write
 from trainer.rosa.layer import RosaLayer
 from trainer.rosa.mask import MaskChoice
+from trainer.rosa.quantised import QuantisedRosaLayer, is_quantised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -378,6 +379,8 @@ def _ends(name: str, ends: Sequence[str]) -> bool:
 def _layer(linear: nn.Module) -> RosaLayer:
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"only linear layers can be adapted, not {type(linear).__name__}")
+    if is_quantised(linear):
+        return QuantisedRosaLayer(linear)
     return RosaLayer(linear)
 
 
