@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
     Tail = Callable[[Tensor], Tensor]
 
-_LOGITS = 1 << 24  # that exist at one time
+_LOGITS = 1 << 24
 _LEAK = 0.05  # relative difference of states; bf16 rounds by 0.01, another mail makes 0.3 or more
 
 
 class Objective:
     """The loss of one model, with or without an adapter on it.
+
+    Args:
+        lm: The model.
+        logits: The most logits that exist at one time.
 
     Attributes:
         packs: Whether the model keeps mails apart that are laid behind each other into one row. It
@@ -42,8 +46,8 @@ class Objective:
             recurrent layer or a position bias does not.
     """
 
-    def __init__(self, lm: LanguageModel) -> None:
-        self._lm = lm
+    def __init__(self, lm: LanguageModel, *, logits: int = _LOGITS) -> None:
+        self._lm, self._logits = lm, logits
         self._positions = "position_ids" in inspect.signature(lm.model.forward).parameters
         training = lm.model.training
         lm.model.eval()
@@ -74,7 +78,8 @@ class Objective:
             return -_log_softmax(logits).gather(1, targets[:, None]).sum()
         hidden = self._states(ids, positions)[at]
         trained = [p for p in self._head.parameters() if p.requires_grad]
-        return _summed(hidden, targets, self._head, self._tail, *trained)
+        parts = self._chunks(len(targets))
+        return _summed(hidden, targets, parts, self._head, self._tail, *trained)
 
     @torch.no_grad()
     def losses(self, row: Sequence[Example], *, words_only: bool = False) -> Tensor:
@@ -91,10 +96,18 @@ class Objective:
             return -_log_softmax(logits).gather(1, targets[:, None])[:, 0]
         hidden = self._states(ids, positions)[at]
         found = torch.empty(targets.shape, dtype=torch.float32, device=targets.device)
-        for part in _chunks(hidden, self._head):
+        for part in self._chunks(len(targets)):
             logs = _log_softmax(self._tail(self._head(hidden[part])))
             found[part] = -logs.gather(1, targets[part, None])[:, 0]
         return found
+
+    def _chunks(self, targets: int) -> list[slice]:
+        size = max(1, self._logits // self._vocabulary)
+        return [slice(i, i + size) for i in range(0, targets, size)]
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self._lm.model.config.get_text_config().vocab_size)
 
     @property
     def _head(self) -> nn.Module:
@@ -183,7 +196,7 @@ class Objective:
         return bool(((behind - alone).norm(dim=1) <= _LEAK * alone.norm(dim=1)).all())
 
     def _probe(self, count: int) -> Tensor:
-        size = int(self._lm.model.config.get_text_config().vocab_size)
+        size = self._vocabulary
         some = torch.arange(1, count + 1, device=self._lm.device) * 7919 % max(1, size - 3) + 3
         return some.clamp(max=size - 1)[None]
 
@@ -211,13 +224,6 @@ def _log_softmax(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits, -1, dtype=torch.float32)
 
 
-def _chunks(hidden: Tensor, head: nn.Module) -> Iterator[slice]:
-    vocabulary = int(getattr(head, "out_features", 0)) or next(head.parameters()).shape[0]
-    size = max(1, _LOGITS // vocabulary)
-    for start in range(0, hidden.shape[0], size):
-        yield slice(start, start + size)
-
-
 def _summed(*arguments: object) -> Tensor:
     loss: Tensor = _SummedLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
@@ -227,10 +233,11 @@ class _SummedLoss(torch.autograd.Function):
     """The sum of the losses of hidden states, (tokens, width); their gradient is taken with it."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd passes them by position
         ctx: Any,  # noqa: ANN401 - autograd gives its contexts no type
         hidden: Tensor,
         targets: Tensor,
+        parts: list[slice],
         head: nn.Module,
         tail: Tail,
         *trained: Tensor,
@@ -238,7 +245,7 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         slope = torch.empty_like(hidden)
         sums = [torch.zeros_like(one) for one in trained]
-        for part in _chunks(hidden, head):
+        for part in parts:
             with torch.enable_grad():
                 states = hidden[part].detach().requires_grad_()
                 logits = tail(head(states))
@@ -256,4 +263,4 @@ class _SummedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         slope, *sums = ((scale * one).to(one.dtype) for one in ctx.saved_tensors)
-        return slope, None, None, None, *sums
+        return slope, None, None, None, None, *sums
