@@ -52,8 +52,10 @@ _SAMPLE = 32 * 1024  # bytes that charset-normalizer looks at; its time grows wi
 _TELLING = 64  # bytes; of fewer it tells nothing, and a header may have thousands of such words
 _NOISE = re.compile(
     # Control characters, soft hyphen, zero width space, byte order mark, lone surrogates, and
-    # the tag block, which carries text that no reader sees.
-    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\xad\u200b\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+    # the tag block, which carries text that no reader sees; marks of direction, which clients put
+    # around names in right-to-left text, and others to show a text that is not there.
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _LINE_BREAK = re.compile("\r\n|\r|\x0c|\u2028|\u2029")
 # A letter and the marks behind it, in short runs: normalising takes quadratic time in their length.

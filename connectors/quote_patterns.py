@@ -34,6 +34,14 @@ ATTRIBUTIONS = tuple(
         r"(?:el|a) .*\d{4}.*(?:escribió|escribio|va escriure) ?:",  # Spanish
         r"le .*(?:a|à) écrit ?:",  # French
         r"(?:am|on|op|le|el|den) .*(?:schrieb|wrote|schreef|écrit|escribió|skrev)\b.*[:：]",
+        r"am .*\d{4}.* hat .*geschrieben ?:",  # German, Yahoo
+        r".*\d{4}.* (?:you wrote|schrieben sie|schriebst du) ?:",  # The Bat
+        r".*\d{4}.* (?:je oseba .* napisala?|napisa(?:o|la) je|napisa(?:o|la)?) ?:",  # South Slavic
+        r".*\d{4}.* (?:написа(?:ла|о)?|је написао|је написала) ?:",  # Bulgarian, Serbian
+        r"kuupäev .*kirjutas .*:|.*\d{4}.* (?:rašė|rakstīja) ?:",  # Baltic
+        r"(?:vào|pada) .*\d{4}.*(?:đã viết|menulis) ?:",  # Vietnamese, Indonesian
+        r".*\d{4}.*(?:เขียนว่า|ने लिखा|נוצר על ידי|נכתב על ידי|כתב/ה|نوشت|كتب) ?:",
+        r"(?:בתאריך|في|در تاریخ) .*[\d۰-۹٠-٩]{4}.*<\S+@\S+> ?(?:נוצר על ידי|نوشت)? ?:",
         r".{1,80} (?:wrote|writes|schrieb|schreibt|a écrit|ha scritto|schreef) \(.*\d{4}.*\) ?:",
         r"\*? ?.+<\S+@\S+> ?\[?\d{4}-\d\d-\d\d.*\]? ?:",  # mutt's other default
     )
@@ -91,16 +99,17 @@ _LONGEST = 200  # characters of a separator
 
 _LABELS = {
     "from": "from|von|de|da|od|van|från|fra|lähettäjä|от|от кого|від|gönderen|kimden|expéditeur"
-    "|de la|feladó|από|発件人|发件人|寄件者|差出人|보낸 사람|remitente|mittente|remetente",
+    "|de la|feladó|από|発件人|发件人|寄件者|差出人|보낸 사람|remitente|mittente|remetente|מאת|من",
     "date": "date|sent|gesendet|datum|envoyé|envoyé le|enviado|enviado el|enviada em|fecha|data"
     "|inviato|wysłano|verzonden|skickat|sendt|dato|lähetetty|päivämäärä|отправлено|дата|надіслано"
     "|gönderildi|gönderme tarihi|tarih|发送时间|日期|送信日時|日付|보낸 날짜|odesláno|elküldve"
-    "|dátum|trimis|gesendet am|enviada|date d['’]envoi",
+    "|dátum|trimis|gesendet am|enviada|date d['’]envoi|στάλθηκε|ημερομηνία|נשלח|תאריך|تم الإرسال"
+    "|التاريخ",
     "to": "to|an|à|a|para|per|do|komu|aan|till|til|vastaanottaja|кому|kime|alıcı|收件人|宛先"
-    "|받는 사람|címzett|către|pour|destinatario|destinataire|προς",
+    "|받는 사람|címzett|către|pour|destinatario|destinataire|προς|אל|إلى",
     "cc": "cc|kopie|copie|copia|kopia|kopi|копия|dw|másolat|ccn|cópia|bilgi|抄送|참조|bcc",
     "subject": "subject|betreff|objet|asunto|oggetto|assunto|temat|onderwerp|ämne|emne|aihe|тема"
-    "|konu|主题|主題|主旨|件名|제목|předmět|tárgy|subiect|sujet|θέμα",
+    "|konu|主题|主題|主旨|件名|제목|předmět|tárgy|subiect|sujet|θέμα|נושא|الموضوع",
 }
 _FIELD_OF = {name: field for field, names in _LABELS.items() for name in names.split("|")}
 _FIELD_OF.update({"date d'envoi": "date", "date d’envoi": "date"})

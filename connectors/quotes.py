@@ -23,6 +23,7 @@ MAX_HEADER_LINES = 40  # of a header block, with what its values wrap over
 
 _QUOTED = re.compile(r" ?>")
 _MARK = re.compile(r" ?> ?")
+_OLD_MARK = re.compile(r"( ?(?:[A-Z]{1,3}>|\|))(?: |$)")
 _MBOX_FROM = re.compile(r">+From ")
 _EMAIL = re.compile(r"\S@\S")
 _DATE = re.compile(r"\b\d{4}\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b|\d{4}年")
@@ -182,10 +183,21 @@ class _Splitter:
     def _rest_after(self, number: int) -> int:
         """Go on behind an announcement; without quote marks, all the rest is others'."""
         following = self.after[number - 1]
+        self._remark(following)
         if following < len(self.lines) and self.quoted[following]:
             return number
         self._others(self.lines[number:])
         return len(self.lines)
+
+    def _remark(self, start: int) -> None:
+        """Mark with ``>`` what an older client marked with initials (``BR>``) or with bars."""
+        mark = _OLD_MARK.match(self.lines[start]) if start < len(self.lines) else None
+        if mark is None:
+            return
+        for number in range(start, len(self.lines)):
+            if self.lines[number].startswith(mark[1]):
+                self.lines[number] = ">" + self.lines[number][len(mark[1]) :]
+                self.quoted[number] = True
 
     def _attribution(self, end: int) -> int | None:
         """Return where the attribution that ends on this line begins, None if it is none."""

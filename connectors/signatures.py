@@ -4,8 +4,6 @@ Greeting and closing are style and stay: "Best regards," and the name below it a
 words. A signature is what comes after them.
 """
 
-# ruff: noqa: RUF001 - letters and marks of many scripts are meant as they stand
-
 from __future__ import annotations
 
 import re
@@ -13,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from connectors import closings
+from connectors import closings, footers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,20 +22,6 @@ MAX_LINES = 15  # of a signature
 _LONG = 120  # characters; a longer line repeated word for word is a disclaimer
 
 _DASHES = re.compile(r"--\s*")
-_DEVICES = (
-    r"(?:iphone|ipad|ios|android|mobile|handy|smartphone|phone|outlook|samsung|galaxy|blackberry"
-    r"|gmx|web\.de|fairphone|proton ?mail|yahoo|windows|thunderbird|k-9|fairemail|m[oó]vil)"
-)
-_DEVICE = re.compile(
-    r"(?:(?:(?:sent|written|typed) (?:from|with|via|using|on)|gesendet (?:von|mit|aus|über)"
-    r"|envoyé (?:de|avec|à partir|via)|enviado (?:desde|do|de|a partir|con)|inviato (?:da|con)"
-    r"|verzonden (?:van|met|via)|skickat (?:från|via)|sendt (?:fra|via)|wysłan[eoy] (?:z|za)"
-    rf"|отправлено (?:с|из)|lähetetty)\b.{{0,40}}\b{_DEVICES}\b.{{0,60}}"
-    rf"|(?:diese nachricht wurde )?von meine[mr] .{{0,40}}{_DEVICES}.{{0,20}} gesendet\.?"
-    r"|(?:get|holen sie sich|téléchargez|obtener|scarica|download|hämta|hent|pobierz) (?:outlook"
-    r"|yahoo mail|proton mail|bluemail) (?:for|für|pour|para|per|voor|dla|til|från) .{0,20})",
-    re.IGNORECASE,
-)
 _CONTACT = re.compile(r"\d{3}|\S@\S|https?:|www\.|\||•|·|\.(?:com|org|net|de|at|eu|edu|io)\b")
 
 
@@ -81,7 +65,7 @@ def learn(texts: Sequence[str]) -> Signatures:
 
 
 def cut(text: str) -> str:
-    """Cut what is below a line of two dashes, and a client's line such as "Sent from my iPhone".
+    """Cut what is below a line of two dashes, and what clients and companies put below a mail.
 
     A line without the space of ``-- `` counts when no more lines follow than a signature has.
     """
@@ -92,10 +76,7 @@ def cut(text: str) -> str:
         if _DASHES.fullmatch(line) and (line == "-- " or below <= MAX_LINES):
             end = number
         below += bool(line.strip())
-    lines = lines[:end]
-    while lines and (not lines[-1].strip() or _DEVICE.fullmatch(lines[-1].strip())):
-        lines.pop()
-    return "\n".join(lines)
+    return footers.cut("\n".join(lines[:end]))
 
 
 def _normal(line: str) -> str:
