@@ -155,7 +155,7 @@ def _identity(
     chosen = asdict(settings)
     for free in ("row", "recompute", "checkpoint_seconds"):
         del chosen[free]
-    about = [lm.hash, str(lm.dtype), chosen, len(examples)]
+    about = [lm.hash, lm.precision, str(lm.dtype), chosen, len(examples)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for one in (*examples, *hold_out):
         digest.update(json.dumps([one.tokens, one.learned, one.words]).encode())

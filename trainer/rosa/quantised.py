@@ -76,8 +76,8 @@ class QuantisedRosaLayer(RosaLayer):
 
     def computed_weight(self) -> Callable[[], AbstractContextManager[Tensor]]:
         """Return what makes W + S, for as long as a `with` lasts."""
-        name = self._computing
-        return partial(self._made, self.rosa_values[name], self.rosa_indices[name])
+        values, indices = self.rosa_values[self._computing], self.rosa_indices[self._computing]
+        return partial(self._made, values, indices, values._version)  # noqa: SLF001 - torch's own
 
     def write(self) -> None:
         """Do nothing: S is put into W each time that W is made."""
@@ -107,7 +107,9 @@ class QuantisedRosaLayer(RosaLayer):
             self._cuts = self._cut(self.rosa_indices[with_].long())
 
     @contextmanager
-    def _made(self, values: Tensor, indices: Tensor) -> Iterator[Tensor]:
+    def _made(self, values: Tensor, indices: Tensor, version: int) -> Iterator[Tensor]:
+        if values._version != version:  # noqa: SLF001 - as autograd does for what it saves
+            raise RuntimeError("S was modified by an inplace operation before backward")
         weight: Any = self.base_layer.weight
         self._workspace = _workspace(weight.device, self.dtype)
         with self._workspace.held(self.out_features, self.in_features) as dense:
