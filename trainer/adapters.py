@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from trainer.base_model import LanguageModel
+    from trainer.rosa import RosaModel
+
 WEIGHTS = "adapter.safetensors"
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
 _PROMOTIONS = "promotions.json"
 _UNFINISHED = ".unfinished-"
+_WAY_OUT = "`panza adapters rollback` goes back to the one before, `panza train` makes a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,26 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What there is to write with.
+
+    Attributes:
+        adapter: The adapter in use, or the last good one before it; None for the base model alone.
+        fault: Why it is not the one that was put in use, and the way out; "" where it is.
+    """
+
+    adapter: str | None
+    fault: str = ""
+
+
 class Registry:
     """The adapters of one account, in one folder.
 
-    An adapter is written beside, synced and renamed: it is there whole or not at all. ``current``
-    is a link that is replaced atomically; nothing that was ever in use is removed here.
+    An adapter is written beside, synced and renamed: it is there whole or not at all. Which of them
+    were put in use, one after the other, stands in ``promotions.json``, that is replaced
+    atomically; the link ``current`` follows it, for people, and counts where that file is lost.
+    Each file holds its own SHA-256 or has it in another, so that no flipped bit goes unnoticed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,8 +92,31 @@ class Registry:
 
     def current(self) -> str | None:
         """Return the id of the adapter in use, None where the base model is in use alone."""
-        link = self.folder / _CURRENT
-        return link.readlink().name if link.is_symlink() else None
+        try:
+            promotions = self._promotions()
+        except AdapterError:
+            return self._linked()
+        return promotions[-1] if promotions else None
+
+    def in_use(self, *, base_hash: str = "") -> InUse:
+        """Return what there is to write with: where the adapter in use is not good, one before it.
+
+        Args:
+            base_hash: Of the base model; "" where it does not matter.
+        """
+        fault, known = "", [one for one in [self._linked()] if one]
+        try:
+            known = self._promotions()
+        except AdapterError as error:
+            fault = str(error)
+        for adapter in dict.fromkeys(reversed(known)):
+            try:
+                self.weights(adapter, base_hash=base_hash)
+            except AdapterError as error:
+                fault = fault or str(error)
+            else:
+                return InUse(adapter, fault)
+        return InUse(None, fault)
 
     def manifest(self, adapter: str) -> Manifest:
         """Return what is known of an adapter.
@@ -85,27 +127,51 @@ class Registry:
         if adapter not in self.ids():
             raise AdapterError(adapter, "there is none of this id; see: panza adapters list")
         try:
-            text = (self.folder / adapter / _MANIFEST).read_text(encoding="utf-8")
-            return Manifest(**json.loads(text))
+            found = Manifest(**_read_sealed(self.folder / adapter / _MANIFEST))
         except (OSError, ValueError, TypeError) as error:
-            raise AdapterError(adapter, f"its manifest cannot be read: {error}") from error
+            raise AdapterError(adapter, f"its manifest is damaged; {_WAY_OUT}") from error
+        if found.id != adapter:
+            raise AdapterError(adapter, f"its manifest is that of {found.id}; {_WAY_OUT}")
+        return found
 
-    def weights(self, adapter: str, *, base_hash: str) -> Path:
+    def weights(self, adapter: str, *, base_hash: str = "") -> Path:
         """Return the file of an adapter's weights, checked against its manifest.
+
+        Args:
+            adapter: Its id.
+            base_hash: Of the base model that it is wanted for; "" where it does not matter.
 
         Raises:
             AdapterError: It is missing, was changed since, or belongs to another base model.
         """
         manifest = self.manifest(adapter)
-        if manifest.base_hash != base_hash:
+        if base_hash and manifest.base_hash != base_hash:
             raise AdapterError(
                 adapter, f"it was trained on another base model ({manifest.base}); train again"
             )
         for name, digest in manifest.files.items():
             file = self.folder / adapter / name
-            if not file.is_file() or sha256(file) != digest:
-                raise AdapterError(adapter, f"{name} is missing or damaged; roll back or train")
+            try:
+                whole = sha256(file) == digest
+            except OSError:
+                whole = False
+            if not whole:
+                raise AdapterError(adapter, f"{name} is missing or damaged; {_WAY_OUT}")
         return self.folder / adapter / WEIGHTS
+
+    def load(self, adapter: str, lm: LanguageModel) -> RosaModel:
+        """Put an adapter on the base model.
+
+        Raises:
+            AdapterError: As for `weights`; the base model is then as it was.
+        """
+        from trainer.rosa import load_rosa_model
+
+        weights = self.weights(adapter, base_hash=lm.hash)
+        try:
+            return load_rosa_model(lm.model, weights, base_hash=lm.hash)
+        except (ValueError, TypeError, KeyError) as error:
+            raise AdapterError(adapter, f"it cannot be used: {error}; {_WAY_OUT}") from error
 
     def new_id(self, created: datetime, method: str) -> str:
         """Return an id that is not taken: the time, the method, and a number if need be."""
@@ -126,14 +192,14 @@ class Registry:
         """
         _make_private(self.folder)
         for leftover in self.folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(leftover)
+            _remove(leftover)
         beside = self.folder / f"{_UNFINISHED}{manifest.id}"
         beside.mkdir(mode=0o700)
         weights = beside / WEIGHTS
         save(weights)
         weights.chmod(0o600)
         complete = Manifest(**{**asdict(manifest), "files": {WEIGHTS: sha256(weights)}})
-        _write_synced(beside / _MANIFEST, json.dumps(asdict(complete), indent=2))
+        _write_synced(beside / _MANIFEST, _sealed(asdict(complete)))
         _sync(weights)
         _sync(beside)
         beside.rename(self.folder / manifest.id)
@@ -144,24 +210,32 @@ class Registry:
         """Put an adapter in use.
 
         Raises:
-            AdapterError: There is none of this id.
+            AdapterError: There is none of this id, or it is damaged.
         """
-        self.manifest(adapter)
-        if adapter != self.current():
-            self._use(adapter, [*self._promotions(), adapter])
+        self.weights(adapter)
+        try:
+            promotions = self._promotions()
+        except AdapterError:
+            promotions = [one for one in [self._linked()] if one in self.ids()]
+        if promotions[-1:] != [adapter]:
+            promotions.append(adapter)
+        self._use(promotions)
 
     def rollback(self) -> str | None:
         """Put the adapter in use that was in use before; return its id, None for the base model.
 
+        One that is gone or damaged is passed over.
+
         Raises:
-            AdapterError: No adapter is in use.
+            AdapterError: No adapter is in use, or it is not known what was before.
         """
-        if self.current() is None:
+        earlier = self._promotions()
+        if not earlier:
             raise AdapterError("current", "no adapter is in use, so there is nothing to roll back")
-        earlier = self._promotions()[:-1]
-        while earlier and earlier[-1] not in self.ids():
+        earlier.pop()
+        while earlier and not self._good(earlier[-1]):
             earlier.pop()
-        self._use(earlier[-1] if earlier else None, earlier)
+        self._use(earlier)
         return self.current()
 
     def retain(self, count: int) -> list[str]:
@@ -171,9 +245,14 @@ class Registry:
             count: How many of the newest to keep.
 
         Returns:
-            The ids of those that were deleted.
+            The ids of those that were deleted; none where it is not known what was in use.
         """
-        kept = {self.current(), *self._promotions()[-2:], *self.ids()[-count:]}
+        try:
+            promotions = self._promotions()
+        except AdapterError:
+            return []
+        good = [adapter for adapter in promotions if self._good(adapter)]
+        kept = {*promotions[-2:], *good[-2:], *self.ids()[-count:]}
         gone = [adapter for adapter in self.ids() if adapter not in kept]
         for adapter in gone:
             # Renamed first: half of an adapter must not look like one.
@@ -182,22 +261,77 @@ class Registry:
             shutil.rmtree(beside)
         return gone
 
-    def _promotions(self) -> list[str]:
-        file = self.folder / _PROMOTIONS
-        if not file.is_file():
-            return []
-        return [str(adapter) for adapter in json.loads(file.read_text(encoding="utf-8"))]
+    def _good(self, adapter: str) -> bool:
+        try:
+            self.weights(adapter)
+        except AdapterError:
+            return False
+        return True
 
-    def _use(self, adapter: str | None, promotions: list[str]) -> None:
+    def _linked(self) -> str | None:
+        link = self.folder / _CURRENT
+        return link.readlink().name if link.is_symlink() else None
+
+    def _promotions(self) -> list[str]:
+        """Return what was put in use, the adapter in use last.
+
+        Raises:
+            AdapterError: It is not known; the link is then all that tells of it.
+        """
+        file = self.folder / _PROMOTIONS
+        if not file.exists() and not self._linked():
+            return []
+        try:
+            return [str(adapter) for adapter in _read_sealed(file)["adapters"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise AdapterError(
+                self._linked() or "current",
+                f"{_PROMOTIONS} is missing or damaged, so what was in use before is not known; "
+                "`panza adapters promote ID` puts one in use and begins it anew",
+            ) from error
+
+    def _use(self, promotions: list[str]) -> None:
+        _write_synced(self.folder / _PROMOTIONS, _sealed({"adapters": promotions}))
         link, beside = self.folder / _CURRENT, self.folder / f"{_UNFINISHED}current"
-        beside.unlink(missing_ok=True)
-        if adapter is None:
-            link.unlink(missing_ok=True)
-        else:
-            beside.symlink_to(adapter, target_is_directory=True)
+        _remove(beside)
+        if promotions:
+            beside.symlink_to(promotions[-1], target_is_directory=True)
+            if not link.is_symlink():
+                _remove(link)
             beside.replace(link)
-        _write_synced(self.folder / _PROMOTIONS, json.dumps(promotions))
+        else:
+            _remove(link)
         _sync(self.folder)
+
+
+def _sealed(data: dict[str, Any]) -> str:
+    """Return data as JSON that holds the SHA-256 of what else it holds."""
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
+    return json.dumps({**data, "sha256": digest}, indent=2)
+
+
+def _read_sealed(file: Path) -> dict[str, Any]:
+    """Return what `_sealed` made.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not what was written.
+    """
+    text = file.read_text(encoding="utf-8")
+    data = json.loads(text)
+    if isinstance(data, dict):
+        data.pop("sha256", None)
+        if text == _sealed(data):
+            return data
+    raise ValueError(f"{file.name} does not have its checksum")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256(file: Path) -> str:

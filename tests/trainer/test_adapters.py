@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.adapters import WEIGHTS, Manifest, Registry
+from trainer.adapters import WEIGHTS, InUse, Manifest, Registry
 from trainer.errors import AdapterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from trainer.base_model import LanguageModel
 
 HASH = "ab" * 32
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -131,3 +135,143 @@ def test_old_adapters_go_and_those_that_matter_stay(registry: Registry) -> None:
     assert registry.current() == ids[2]
     assert registry.rollback() == ids[1]
     assert registry.retain(2) == [ids[2]]
+
+
+FLIPS = 200
+
+
+def flipped(file: Path, *, count: int = FLIPS) -> Iterator[int]:
+    """Flip one bit of a file at a time, another one each time; give its place, then put it back."""
+    whole = file.read_bytes()
+    dice = random.Random(file.name)
+    for bit in dice.sample(range(8 * len(whole)), min(count, 8 * len(whole))):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        yield bit
+    file.write_bytes(whole)
+
+
+def test_a_bit_flipped_anywhere_in_an_adapter_brings_back_the_one_before(
+    registry: Registry,
+) -> None:
+    """No flip in weights or manifest goes unnoticed, and the last good adapter is used."""
+    one, two = add(registry), add(registry)
+    registry.promote(one)
+    registry.promote(two)
+    for name in (WEIGHTS, "manifest.json"):
+        for bit in flipped(registry.folder / two / name):
+            with pytest.raises(AdapterError, match="rollback"):
+                registry.weights(two, base_hash=HASH)
+            found = registry.in_use(base_hash=HASH)
+            assert found.adapter == one, bit
+            assert "damaged" in found.fault
+            assert two in found.fault
+    assert registry.in_use(base_hash=HASH) == InUse(two)
+
+
+def test_a_bit_flipped_in_the_list_of_promotions_changes_nothing_in_use(
+    registry: Registry,
+) -> None:
+    """The link then tells what is in use; a rollback says why it cannot be, and nothing goes."""
+    ids = [add(registry) for _ in range(3)]
+    for adapter in ids:
+        registry.promote(adapter)
+    for _ in flipped(registry.folder / "promotions.json"):
+        assert registry.current() == ids[2]
+        found = registry.in_use(base_hash=HASH)
+        assert found.adapter == ids[2]
+        assert "panza adapters promote" in found.fault
+        with pytest.raises(AdapterError, match=r"promotions\.json"):
+            registry.rollback()
+        assert registry.retain(1) == []
+    next(flipped(registry.folder / "promotions.json"))
+    registry.promote(ids[1])
+    assert registry.in_use(base_hash=HASH) == InUse(ids[1])
+    assert registry.rollback() == ids[2]
+
+
+@pytest.mark.parametrize("damage", ["dangling", "gone", "a file", "a folder", "another"])
+def test_a_damaged_link_changes_nothing(registry: Registry, damage: str) -> None:
+    """What is in use stands in the list; the next promotion mends the link."""
+    one, two = add(registry), add(registry)
+    registry.promote(one)
+    link = registry.folder / "current"
+    link.unlink()
+    if damage == "dangling":
+        link.symlink_to("20260102-030405-rosb")
+    elif damage == "another":
+        link.symlink_to(two)
+    elif damage == "a file":
+        link.write_bytes(b"?")
+    elif damage == "a folder":
+        link.mkdir()
+    assert registry.in_use(base_hash=HASH) == InUse(one)
+    registry.promote(two)
+    assert link.readlink().name == two
+    assert registry.rollback() == one
+
+
+def test_without_list_and_link_the_base_model_is_in_use(registry: Registry) -> None:
+    """A list that is damaged beside a dangling link leaves the base model, and says so."""
+    one = add(registry)
+    registry.promote(one)
+    (registry.folder / "promotions.json").write_text("[]")
+    (registry.folder / "current").unlink()
+    (registry.folder / "current").symlink_to("nothing")
+    found = registry.in_use(base_hash=HASH)
+    assert found.adapter is None
+    assert "promotions.json" in found.fault
+
+
+def test_an_adapter_of_another_base_model_is_not_used(registry: Registry) -> None:
+    """After a change of the base model it alone writes, and what is wrong is told."""
+    registry.promote(add(registry))
+    found = registry.in_use(base_hash="cd" * 32)
+    assert found.adapter is None
+    assert "another base model" in found.fault
+    assert "train again" in found.fault
+
+
+def test_a_damaged_adapter_is_not_put_in_use(registry: Registry) -> None:
+    """Neither a promotion nor a rollback puts in use what could not be used."""
+    ids = [add(registry) for _ in range(3)]
+    for adapter in ids:
+        registry.promote(adapter)
+    (registry.folder / ids[1] / WEIGHTS).write_bytes(b"x")
+    with pytest.raises(AdapterError, match="damaged"):
+        registry.promote(ids[1])
+    assert registry.current() == ids[2]
+    assert registry.rollback() == ids[0]
+
+
+def test_a_promotion_that_was_killed_is_whole_or_not_there(registry: Registry) -> None:
+    """Killed before the link was replaced, the promotion counts; what was left over goes."""
+    one, two = add(registry), add(registry)
+    registry.promote(one)
+    registry.promote(two)
+    link, beside = registry.folder / "current", registry.folder / ".unfinished-current"
+    link.unlink()
+    link.symlink_to(one)
+    beside.symlink_to(two)
+    assert registry.current() == two
+    three = add(registry)
+    assert not beside.is_symlink()
+    registry.promote(three)
+    assert registry.rollback() == two
+
+
+def test_what_is_whole_and_no_adapter_is_told(
+    registry: Registry, make_tiny: Callable[..., LanguageModel]
+) -> None:
+    """Weights that no model takes are a fault of the adapter; the base model stays as it was."""
+    one = add(registry)
+    lm = make_tiny()
+    lm.hash = HASH
+    before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    with pytest.raises(AdapterError, match="cannot be used") as caught:
+        registry.load(one, lm)
+    assert one in str(caught.value)
+    after = lm.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
