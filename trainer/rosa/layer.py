@@ -264,17 +264,18 @@ class RosaLayer(nn.Module, BaseTunerLayer):
 
 
 def _dropout(x: Tensor, share: float) -> tuple[Tensor | None, float]:
-    """Draw which entries of x are kept; return them (bool, the shape of x) and the share kept.
+    """Draw which entries of x are kept; return them (1 or 0, uint8) and the share kept.
 
     A random byte decides on each entry, which is several times faster on a CPU than a random
-    float; the share is rounded to a 256th for it.
+    float; the share is rounded to a 256th for it. It then becomes the answer itself: on a CPU a
+    bool is slow to make, and slow to multiply with.
     """
     dropped = round(share * 256)
     if not dropped:
         return None, 1.0
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
     dice = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
-    return dice >= dropped, 1 - dropped / 256
+    return dice.ge_(dropped), 1 - dropped / 256
 
 
 class _Adapted(torch.autograd.Function):
