@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.cli import Outcome
@@ -14,13 +15,12 @@ from trainer.target import Target
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from pathlib import Path
 
     from daemon.config import Config
+    from trainer.gguf_export import Type
     from trainer.merging import Source
 
 _BASE = "base"
-_TYPE = "q8_0"
 _FOLDER = "safetensors"
 _PRIVATE = "It has learned from your mail and can repeat it: keep it as you keep your mail."
 
@@ -32,10 +32,11 @@ def export(options: Namespace) -> Outcome:
     target = Target(
         options.target,
         replace=options.force,
-        off_limits=(folder, config.cache, *_read_only(config)),
+        off_limits=(folder.parent, config.cache, *_read_only(config)),
     )
     if options.type and not target.is_file:
         raise UsageError("--type is about .gguf files; a folder keeps the types of the base model")
+    kind: Type = options.type or "q8_0"
     registry = Registry(folder / "adapters")
     adapter = (registry.current() or _BASE) if options.adapter == "current" else options.adapter
     if adapter != _BASE:
@@ -50,7 +51,7 @@ def export(options: Namespace) -> Outcome:
         if target.is_file:
             from trainer.gguf_export import export_gguf
 
-            size = export_gguf(source, target, kind=options.type or _TYPE, progress=report)
+            size = export_gguf(source, target, kind=kind, progress=report)
         else:
             from trainer.export import export_folder
 
@@ -59,7 +60,7 @@ def export(options: Namespace) -> Outcome:
         "path": str(target.path),
         "bytes": size,
         "adapter": adapter,
-        "type": (options.type or _TYPE) if target.is_file else _FOLDER,
+        "type": kind if target.is_file else _FOLDER,
         "seconds": round(time.monotonic() - started, 3),
     }
     text = f"{target.path}: {adapter}, {data['type']}, {size / 1e6:.0f} MB, {data['seconds']:.0f} s"
@@ -78,19 +79,17 @@ def _source(config: Config, registry: Registry, adapter: str) -> Source:
     from trainer.merging import Source
 
     name = config.model.name
-    base = resolve(name, cache=config.cache)
-    base_hash = weights_hash(base, cache=config.cache)
-    return Source(
-        origin=Origin(name, base_hash, adapter),
-        folder=base,
-        gguf=gguf_file(name),
-        adapter=None if adapter == _BASE else registry.weights(adapter, base_hash=base_hash),
-    )
+    folder = resolve(name, cache=config.cache)
+    base_hash = weights_hash(folder, cache=config.cache)
+    gguf = gguf_file(name)
+    known_as = gguf.stem if gguf else Path(name).name
+    if adapter == _BASE:
+        return Source(Origin(known_as, base_hash, None), folder, gguf)
+    weights = registry.weights(adapter, base_hash=base_hash)
+    return Source(Origin(known_as, base_hash, adapter), folder, gguf, weights)
 
 
 def _read_only(config: Config) -> list[Path]:
     """Return where the base model lies, if it is named by its path."""
-    from pathlib import Path
-
     path = Path(config.model.name).expanduser()
     return [path] if path.exists() else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from trainer.generate import Sampling
@@ -20,6 +19,7 @@ _EXAMPLE = Ask(
     profile="What panza.yaml says under profile.",
     owner="Your Full Name",
 )
+_PRIVATE = "**Private: it has learned from its owner's mail and can repeat it.**"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,23 @@ class Origin:
     """Where an exported model is from.
 
     Attributes:
-        base: The base model's name.
+        base: The base model's name, without the folders that it lies in.
         base_hash: Its hash.
-        adapter: The adapter's id, ``base`` for none.
+        adapter: The adapter's id, None for the base model alone.
     """
 
     base: str
     base_hash: str
-    adapter: str
+    adapter: str | None
 
     @property
     def title(self) -> str:
         """A name for the exported model."""
-        base = PurePath(self.base).name.removesuffix(".gguf")
-        return base if self.adapter == "base" else f"{base} with Panza's adapter {self.adapter}"
+        return f"{self.base} with Panza's adapter {self.adapter}" if self.adapter else self.base
 
     def json(self) -> str:
-        """Return it as JSON; of a base model's path, only the last part."""
-        return json.dumps(asdict(self) | {"base": PurePath(self.base).name}, indent=2)
+        """Return it as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def prompt_format(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -67,6 +66,7 @@ penalty of {sampling.repetition} over the whole text."""
 
 def model_card(origin: Origin, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the README of an exported folder."""
+    told = _PRIVATE if origin.adapter else "It is the base model alone, without an adapter."
     return f"""\
 ---
 library_name: transformers
@@ -75,12 +75,12 @@ pipeline_tag: text-generation
 
 # {origin.title}
 
-Written by `panza export`. **Private: it has learned from its owner's mail and can repeat it.**
+Written by `panza export`. {told}
 
 | | |
 |---|---|
-| base model | {PurePath(origin.base).name}, SHA-256 {origin.base_hash} |
-| adapter | {origin.adapter}, merged into the weights |
+| base model | {origin.base}, SHA-256 {origin.base_hash} |
+| adapter | {origin.adapter or "none"} |
 
 ## How to ask for a draft
 

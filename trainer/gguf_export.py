@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,11 +25,10 @@ from trainer.gguf_arch import (
     extra_tensors,
 )
 from trainer.gguf_vocab import UnknownTokenizerError, Vocabulary
-from trainer.merging import Merged
+from trainer.merging import DTYPES, Merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -79,15 +80,16 @@ def export_gguf(
         OSError: It cannot be written. Nothing is there then that was not there before.
     """
     config = _config(source)
+    base = GGUFReader(source.gguf) if source.gguf else None
     try:
         family = architecture(config)
         with Merged(source) as merged:
-            extra = _extra_tensors(source, config)
+            extra = _extra_tensors(base, config)
             planned = list(_planned(merged, config, family, kind, extra))
             target.require_space(sum(one.size for one in planned) + _METADATA)
             with target.written() as beside:
                 writer = GGUFWriter(beside, gguf.MODEL_ARCH_NAMES[family.arch])
-                _describe(writer, source, config, planned, kind)
+                _describe(writer, source, planned, base=base, config=config, kind=kind)
                 _write(writer, planned, progress)
     except (UnknownModelError, UnknownTokenizerError) as error:
         raise ExportError(
@@ -154,13 +156,13 @@ def _config(source: Source) -> PreTrainedConfig:
     return found
 
 
-def _extra_tensors(source: Source, config: PreTrainedConfig) -> dict[str, Tensor]:
+def _extra_tensors(base: GGUFReader | None, config: PreTrainedConfig) -> dict[str, Tensor]:
     """Return the tensors that no checkpoint of transformers holds, by llama.cpp's name."""
-    if source.gguf is None:
+    if base is None:
         return extra_tensors(config)
     return {
         one.name: torch.from_numpy(one.data.copy())
-        for one in GGUFReader(source.gguf).tensors
+        for one in base.tensors
         if one.name == "rope_freqs.weight"
     }
 
@@ -189,6 +191,8 @@ def _planned(
             there = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if there is None:
                 raise UnknownModelError(f"it has a tensor {name}")
+            if merged.checkpoint.dtype(name) not in DTYPES:
+                raise UnknownModelError(f"its tensor {name} is quantised")
 
             def values(name: str = name) -> Tensor:
                 return family.stored(name, merged.tensor(name).to(torch.float32), config)
@@ -199,30 +203,32 @@ def _planned(
 def _describe(
     writer: GGUFWriter,
     source: Source,
-    config: PreTrainedConfig,
     planned: list[_Planned],
+    *,
+    base: GGUFReader | None,
+    config: PreTrainedConfig,
     kind: Type,
 ) -> None:
     """Write the metadata."""
     tokenizer = read_tokenizer(source)
-    if source.gguf:
-        _carry_over(writer, source.gguf)
+    if base:
+        _carry_over(writer, base)
     else:
         rows = next(one.shape[0] for one in planned if one.name == "token_embd.weight")
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(source.origin.title)
         add_hyperparameters(writer, config)
         Vocabulary.of(tokenizer, rows).add_to(writer)
-    if source.adapter:
+    if source.origin.adapter:
         writer.add_finetune(source.origin.adapter)
         writer.add_description(prompt_format(tokenizer))
     writer.add_file_type(_FILES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
-def _carry_over(writer: GGUFWriter, file: Path) -> None:
+def _carry_over(writer: GGUFWriter, base: GGUFReader) -> None:
     """Take the metadata over from another GGUF file."""
-    for name, entry in GGUFReader(file).fields.items():
+    for name, entry in base.fields.items():
         if not name.startswith(_NOT_CARRIED):
             array = entry.types[0] == gguf.GGUFValueType.ARRAY
             writer.add_key_value(
@@ -247,5 +253,9 @@ def _write(
             progress(done, len(planned))
             writer.write_tensor_data(one.data())
         progress(len(planned), len(planned))
+    except OSError as error:
+        if error.errno is None:  # NumPy does not say why it could write no more
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(writer.path)) from error
+        raise
     finally:
         writer.close()

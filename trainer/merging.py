@@ -185,6 +185,7 @@ class Merged:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._adapter = str(source.origin.adapter)
         self._stack = ExitStack()
         self._update: Update | None = None
 
@@ -212,7 +213,7 @@ class Merged:
         for name in sorted(update.tensors):
             if name not in self.checkpoint:
                 raise AdapterError(
-                    self._source.origin.adapter,
+                    self._adapter,
                     f"it changes {name}, which the base model's files do not hold by this name",
                 )
             if self.checkpoint.dtype(name) not in DTYPES:
@@ -233,5 +234,5 @@ class Merged:
             return stored
         merged = self._update.applied(name, stored)
         if not bool(merged.isfinite().all()):
-            raise AdapterError(self._source.origin.adapter, f"merged, {name} is not finite")
+            raise AdapterError(self._adapter, f"merged, {name} is not finite: it is damaged")
         return merged
