@@ -8,10 +8,13 @@ that it works in any language.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from trainer import machine
+from trainer.confidential import secret_in
 from trainer.english import vocabulary
 from trainer.errors import TooFewMailsError
 
@@ -19,17 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-TOO_SHORT = "too short"
+ONE_LINER = "one-liner"
 TOO_LONG = "too long"
-DUPLICATE = "duplicate text"
-CODE = "code, log or table"
-SECRET = "card number, IBAN, password or one-time code"  # noqa: S105 - the name of a reason
+DUPLICATE = "same text as a newer mail, or nearly"
+MASS_MAIL = "mass mail"
+SECRET = "holds a secret: {kind}"  # noqa: S105 - the name of a reason
 OLDER = "older than the newest {newest}"
 
-MIN_WORDS = 3  # besides greeting and closing: "Thanks, got it!" is a mail, "Hi" is none
+MIN_WORDS = 5  # besides greeting and closing: "OK, thanks!" teaches no voice
 MAX_WORDS = 1000
 MIN_MAILS = 25
 MIN_HELD_OUT = 5
+MAX_RECIPIENTS = 15  # of To, Cc and Bcc; more are an audience
+MASS = 5  # different recipients of one text ...
+MASS_WITHIN = timedelta(days=7)  # ... in such a time are a mailing, whoever greeted each by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class SentMail:
         text: The owner's own words.
         answered: The text it answers, "" for a new mail.
         language: ISO 639-1, "" where not known.
+        copies: How many mailboxes Cc and Bcc have.
     """
 
     key: str
@@ -53,6 +60,7 @@ class SentMail:
     text: str
     answered: str = ""
     language: str = ""
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +97,30 @@ class Letter:
 def usable(mails: Sequence[SentMail], *, newest: int = 1000) -> tuple[list[SentMail], Counter[str]]:
     """Return the mails that a training can use, oldest first, and the others counted by reason.
 
-    Of mails with one text (apart from case and white space) the newest stays. Mail that holds a
-    card number, an IBAN, a password or a one-time code is never learned: a model may repeat it.
+    Left out are one-liners, mass mails, what a machine wrote, mails with a secret (a model may
+    repeat it), and of mails with the same or nearly the same body all but the newest. A mail of
+    any language is used. The time it takes grows in proportion to the mails.
 
     Args:
         mails: All that the owner sent, in any order.
         newest: How many of the usable ones are training targets: `training.emails`.
     """
     left_out: Counter[str] = Counter()
-    kept: list[SentMail] = []
-    seen: set[str] = set()
+    sound: list[SentMail] = []
     for mail in sorted(mails, key=lambda mail: (mail.date, mail.key), reverse=True):
-        text = " ".join(mail.text.casefold().split())
-        reason = DUPLICATE if text and text in seen else _fault(mail.text)
-        seen.add(text)
-        if not reason and len(kept) == newest:
-            reason = OLDER.format(newest=newest)
-        if reason:
+        if reason := _fault(mail):
             left_out[reason] += 1
         else:
-            kept.append(mail)
-    kept.reverse()
-    return kept, left_out
+            sound.append(mail)
+    kept = []
+    for group in _alike(sound):
+        if _is_mailing(group):
+            left_out[MASS_MAIL] += len(group)
+        else:
+            kept.append(group[0])
+            left_out[DUPLICATE] += len(group) - 1
+    left_out[OLDER.format(newest=newest)] += len(kept[newest:])
+    return kept[:newest][::-1], +left_out
 
 
 def split(mails: Sequence[SentMail], held_out: float = 0.2) -> Split:
@@ -129,59 +139,55 @@ def split(mails: Sequence[SentMail], held_out: float = 0.2) -> Split:
     return Split(tuple(ordered[:cut]), tuple(ordered[cut:]))
 
 
-def _fault(text: str) -> str:
-    """Return why `text` is no use to a training, "" if it is."""
-    count = len(words(letter(text).body))
+def _fault(mail: SentMail) -> str:
+    """Return why a mail is no use to a training, whatever the others are, "" if it is."""
+    parts = letter(mail.text)
+    count = len(words(parts.body))
     if count < MIN_WORDS:
-        return TOO_SHORT
+        return ONE_LINER
     if count > MAX_WORDS:
         return TOO_LONG
-    if _is_code(text):
-        return CODE
-    return SECRET if _holds_secret(text) else ""
+    if len(mail.to) + mail.copies > MAX_RECIPIENTS:
+        return MASS_MAIL
+    addressed = bool(parts.greeting or parts.closing)
+    if reason := machine.reason(mail.subject, mail.text, addressed=addressed):
+        return reason
+    kind = secret_in(f"{mail.subject}\n{mail.text}")
+    return SECRET.format(kind=kind) if kind else ""
 
 
-_CODE_LINE = re.compile(
-    r"[{};]\s*$|^\s*(?:[$#>]{1,3} \S|def |class \w+.*:$|import |from \w+ import |return\b|</?\w+>)"
-    r"|^\s*(?:at |File \")\S+.*\d|\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b[:\]]"
-    r"|^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|^\s*[-+*/|=_~#]{4,}|\|.*\|.*\||\S\t+\S+\t"
-)
+def _alike(mails: Sequence[SentMail]) -> list[list[SentMail]]:
+    """Group mails with nearly the same body; each group is in the given order, as its first is."""
+    from trainer.duplicates import MIN_WORDS as COMPARABLE
+    from trainer.duplicates import leaders  # NumPy, which a status needs not
+
+    texts = []
+    for mail in mails:
+        body = words(letter(mail.text).body)
+        # Of short mails greeting and closing are a part of what is learned.
+        texts.append(body if len(body) >= COMPARABLE else words(mail.text))
+    groups: defaultdict[int, list[SentMail]] = defaultdict(list)
+    for leader, mail in zip(leaders(texts), mails, strict=True):
+        groups[leader].append(mail)
+    return list(groups.values())
 
 
-def _is_code(text: str) -> bool:
-    """Tell whether at least a third of the lines, and three, look like code, a log or a table."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    hits = sum(bool(_CODE_LINE.search(line)) for line in lines)
-    return hits >= 3 and 3 * hits >= len(lines)  # noqa: PLR2004 - as the docstring says
-
-
-_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_PASSWORD = re.compile(
-    r"(?i)\b(?:pass(?:word|code|phrase)|passwort|kennwort|mot de passe|contrase\u00f1a|password"
-    r"|senha|wachtwoord|has\u0142o)\b\s*(?:is|ist|est|es|\u00e8|:|=)\s*[:\"'`]?\s*(?=\S*[\d\W])"
-    r"\S{4,}|\b(?:one[- ]time|verification|security|login|best\u00e4tigungs)[- ]?"
-    r"(?:code|passcode|password)\b\D{0,20}\d{4,8}\b"
-)
-
-
-def _holds_secret(text: str) -> bool:
-    return (
-        any(_luhn(re.sub(r"\D", "", match.group())) for match in _CARD.finditer(text))
-        or any(_mod97(match.group().replace(" ", "")) for match in _IBAN.finditer(text))
-        or bool(_PASSWORD.search(text))
-    )
-
-
-def _luhn(digits: str) -> bool:
-    """Check a card number (ISO/IEC 7812-1)."""
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (sum(doubled) + sum(int(digit) for digit in digits[::-2])) % 10 == 0
-
-
-def _mod97(iban: str) -> bool:
-    """Check an IBAN (ISO 13616): the number it spells leaves 1 when divided by 97."""
-    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+def _is_mailing(mails: Sequence[SentMail]) -> bool:
+    """Tell whether mails of one text, newest first, went to many people in a short time."""
+    window: deque[tuple[datetime, tuple[str, ...]]] = deque()
+    people: Counter[tuple[str, ...]] = Counter()
+    for mail in mails:
+        if mail.to:
+            window.append((mail.date, tuple(map(str.casefold, mail.to))))
+            people[window[-1][1]] += 1
+        while window and window[0][0] - mail.date > MASS_WITHIN:
+            left = window.popleft()[1]
+            people[left] -= 1
+            if not people[left]:
+                del people[left]
+        if len(people) >= MASS:
+            return True
+    return False
 
 
 # --- the parts of a letter --------------------------------------------------------------------
@@ -204,6 +210,8 @@ GREETER = re.compile(
     r"|cze\u015b\u0107|dzie\u0144 dobry|szanown\w+|ahoj|dobr\u00fd den|hej|k\u00e6re|kj\u00e6re)\b"
 )
 _MAX_GREETING = 6
+_LONE_GREETING = 3  # words of a greeting that is the whole text
+_FULL_STOP = 3  # words of a closing that ends like a sentence: "See you soon."
 _MAX_CLOSING = 5
 
 
@@ -231,7 +239,7 @@ def _greets(line: str, *, last: bool) -> bool:
     if not 0 < count <= _MAX_GREETING or line.rstrip().endswith("?"):
         return False
     if GREETER.match(line):
-        return not last or count <= MIN_WORDS
+        return not last or count <= _LONE_GREETING
     return not last and line.rstrip().endswith(",") and not _CLOSERS.match(line)
 
 
@@ -246,7 +254,7 @@ def _closing_start(lines: list[str], first: int) -> int:
             break
         # By its shape too: a short line with a comma, right above the name.
         farewell = bool(_CLOSERS.match(line)) and not line.endswith("?")
-        farewell &= not line.endswith(".") or len(words(line)) <= MIN_WORDS
+        farewell &= not line.endswith(".") or len(words(line)) <= _FULL_STOP
         farewell |= line.endswith(",") and start < len(lines)
         name = not line.endswith((".", "?", ":", ";")) and start == len(lines)
         name &= not line.startswith(("- ", "* ", "\u2022"))
