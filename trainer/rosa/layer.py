@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from trainer.rosa.config import RosaConfig
 
-_CHUNK = 1 << 24  # entries of a dense gradient that exist at one time
-
 
 class RosaLayer(nn.Module, BaseTunerLayer):
     """A frozen linear layer with RoSA adapters, of which at most one computes.
@@ -42,6 +40,7 @@ class RosaLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("rosa_A", "rosa_B", "rosa_values")
     other_param_names = ("rosa_indices", "rosa_configs")
+    chunk = 1 << 26  # entries of a dense gradient, or of a sum in fp32, that exist at one time
 
     def __init__(self, base_layer: nn.Linear) -> None:
         super().__init__()
@@ -139,6 +138,7 @@ class RosaLayer(nn.Module, BaseTunerLayer):
         self._compute(with_="")
         start = torch.zeros(wide.shape) if values is None else values
         self.rosa_values[name].data = start.to(wide.device, self.master_dtype, copy=True)
+        self.rosa_values[name].grad = None
         self.rosa_indices[name].data = wide.int()
         self._compute(with_=computing)
 
@@ -197,7 +197,7 @@ class RosaLayer(nn.Module, BaseTunerLayer):
         self._compute(with_="")
         weight = self.base_layer.weight
         before = weight.detach().to("cpu", copy=True)
-        for first, end in row_chunks(self.out_features, self.in_features, _CHUNK):
+        for first, end in row_chunks(self.out_features, self.in_features, self.chunk):
             weight[first:end] = self.summed(name, first, end)
         if safe_merge and not bool(weight.isfinite().all()):
             weight.copy_(before)
@@ -256,7 +256,7 @@ class RosaLayer(nn.Module, BaseTunerLayer):
 
     def _cut(self, wide: Tensor) -> list[tuple[int, int, int, int]]:
         """Cut W into runs of rows: first row and end, first non-zero and end."""
-        runs = list(row_chunks(self.out_features, self.in_features, _CHUNK))
+        runs = list(row_chunks(self.out_features, self.in_features, self.chunk))
         ends = torch.tensor([end for _, end in runs], device=wide.device) * self.in_features
         cuts = [0, *torch.searchsorted(wide, ends).tolist()]
         found = zip(runs, cuts[:-1], cuts[1:], strict=True)
@@ -273,8 +273,9 @@ def _dropout(x: Tensor, share: float) -> tuple[Tensor | None, float]:
     dropped = round(share * 256)
     if not dropped:
         return None, 1.0
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
-    dice = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+    count = (x.numel() + 7) // 8
+    words = torch.randint(-(2**63), 2**63 - 1, (count,), dtype=torch.int64, device=x.device)
+    dice = words.view(torch.uint8)[: x.numel()].view(x.shape)
     return dice.ge_(dropped), 1 - dropped / 256
 
 
