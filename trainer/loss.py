@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trainer import attention
 from trainer.examples import lines, pack
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class Objective:
         Returns:
             A number in nats, fp32, ready for ``backward``.
         """
-        ids, positions, at, targets = self._tensors(row, words_only=False)
+        ids, sizes, at, targets = self._tensors(row, words_only=False)
         if self._tail is None:
-            logits = self._own_logits(ids, positions, at)
+            logits = self._own_logits(ids, sizes, at)
             return -_log_softmax(logits).gather(1, targets[:, None]).sum()
-        hidden = self._states(ids, positions)[at]
+        hidden = self._states(ids, sizes)[at]
         trained = [p for p in self._head.parameters() if p.requires_grad]
         parts = self._chunks(len(targets))
         return _summed(hidden, targets, parts, self._head, self._tail, *trained)
@@ -90,11 +91,11 @@ class Objective:
             words_only: Only the owner's own words, without the subject and the token that ends a
                 mail; else all that is learned.
         """
-        ids, positions, at, targets = self._tensors(row, words_only=words_only)
+        ids, sizes, at, targets = self._tensors(row, words_only=words_only)
         if self._tail is None:
-            logits = self._own_logits(ids, positions, at)
+            logits = self._own_logits(ids, sizes, at)
             return -_log_softmax(logits).gather(1, targets[:, None])[:, 0]
-        hidden = self._states(ids, positions)[at]
+        hidden = self._states(ids, sizes)[at]
         found = torch.empty(targets.shape, dtype=torch.float32, device=targets.device)
         for part in self._chunks(len(targets)):
             logs = _log_softmax(self._tail(self._head(hidden[part])))
@@ -118,8 +119,8 @@ class Objective:
 
     def _tensors(
         self, row: Sequence[Example], *, words_only: bool
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
-        """Return token ids and positions, (lines, tokens); where targets are predicted; targets."""
+    ) -> tuple[Tensor, list[int], tuple[Tensor, Tensor], Tensor]:
+        """Return token ids, (lines, tokens); mails' sizes; where targets are predicted; targets."""
         sizes = self.lengths(row)
         starts = [0, *accumulate(sizes)][:-1]
         flat = [token for one, n in zip(row, sizes, strict=True) for token in _padded(one, n)]
@@ -137,18 +138,20 @@ class Objective:
         shape = (1, -1) if self.packs else (len(row), -1)
         device = self._lm.device
         ids = torch.tensor(flat, device=device)
-        positions = torch.tensor([i for n in sizes for i in range(n)], device=device)
         at = torch.tensor(where, device=device)
         before = (at - 1).div(sizes[0], rounding_mode="floor"), (at - 1).remainder(sizes[0])
         if self.packs:
             before = torch.zeros_like(at), at - 1
-        return ids.view(shape), positions.view(shape), before, ids[at]
+        return ids.view(shape), sizes, before, ids[at]
 
-    def _run(self, ids: Tensor, positions: Tensor) -> Any:  # noqa: ANN401 - a model's own output
-        given = {"position_ids": positions} if self._positions else {}
+    def _run(self, ids: Tensor, sizes: Sequence[int]) -> Any:  # noqa: ANN401 - a model's own output
+        given = attention.lengths(self._lm.model, sizes)
+        if self._positions:
+            positions = torch.tensor([i for n in sizes for i in range(n)], device=ids.device)
+            given["position_ids"] = positions.view(ids.shape)
         return self._lm.model(input_ids=ids, use_cache=False, **given)
 
-    def _states(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _states(self, ids: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return what the model gives to its head, (lines, tokens, width); the head does nothing.
 
         Taken at the head's door, it is right for every model, whatever it does before its head.
@@ -160,17 +163,17 @@ class Objective:
             return given[0][:, :0], *given[1:]
 
         with self._head.register_forward_pre_hook(take):
-            self._run(ids, positions)
+            self._run(ids, sizes)
         return taken[0]
 
-    def _own_logits(self, ids: Tensor, positions: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    def _own_logits(self, ids: Tensor, sizes: Sequence[int], at: tuple[Tensor, Tensor]) -> Tensor:
         """Return the model's own logits at some positions, all at one time."""
 
         def choose(_head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
             return given[0][at][None], *given[1:]
 
         with self._head.register_forward_pre_hook(choose):
-            logits: Tensor = self._run(ids, positions).logits[0]
+            logits: Tensor = self._run(ids, sizes).logits[0]
         return logits
 
     @torch.no_grad()
@@ -179,7 +182,7 @@ class Objective:
         ids = self._probe(8)
         made: list[Tensor] = []
         with self._head.register_forward_hook(lambda _head, _given, out: made.append(out)):
-            logits = self._run(ids, torch.arange(8, device=ids.device)[None]).logits
+            logits = self._run(ids, [8]).logits
         for tail in _tails(self._lm.model.config.get_text_config()):
             if torch.equal(tail(made[0]).to(logits.dtype), logits):
                 return tail
@@ -189,10 +192,8 @@ class Objective:
     def _keeps_apart(self) -> bool:
         """Return whether a mail's states are the same behind another mail as alone."""
         first, second = self._probe(7), self._probe(12)[:, 7:]
-        places = torch.arange(12, device=first.device)[None]
-        both = torch.cat([places[:, :7], places[:, :5]], 1)
-        behind = self._states(torch.cat([first, second], 1), both)[0, 7:].float()
-        alone = self._states(second, places[:, :5])[0].float()
+        behind = self._states(torch.cat([first, second], 1), [7, 5])[0, 7:].float()
+        alone = self._states(second, [5])[0].float()
         return bool(((behind - alone).norm(dim=1) <= _LEAK * alone.norm(dim=1)).all())
 
     def _probe(self, count: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer import checkpoint as files
+from trainer.attention import mail_by_mail
 from trainer.errors import CheckpointError, DivergedError, OutOfMemoryError
 from trainer.evaluation import nats
 from trainer.loss import Objective
@@ -97,7 +98,7 @@ class Run:
         """
         self.rosa.base.train()
         try:
-            with self._watched():
+            with self._watched(), mail_by_mail(self.rosa.base):
                 self._train()
             self._take_best()
         except DivergedError:
