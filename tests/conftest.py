@@ -160,8 +160,10 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def _tiny_model(seed: int = 0, dtype: torch.dtype | None = None, hidden: int = 32) -> LanguageModel:
-    """Return a Llama of two layers; equal for equal seeds."""
+def _tiny_model(
+    seed: int = 0, dtype: torch.dtype | None = None, hidden: int = 32, wide: int = 48, deep: int = 2
+) -> LanguageModel:
+    """Return a Llama of so many features, wider ones and layers; equal for equal seeds."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -171,8 +173,8 @@ def _tiny_model(seed: int = 0, dtype: torch.dtype | None = None, hidden: int = 3
     config = LlamaConfig(
         vocab_size=259,
         hidden_size=hidden,
-        intermediate_size=48,
-        num_hidden_layers=2,
+        intermediate_size=wide,
+        num_hidden_layers=deep,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,

@@ -38,14 +38,9 @@ def _folder(
     make_tiny: Callable[..., LanguageModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder with a tiny model whose matrices have whole blocks in each row."""
-    from transformers import LlamaForCausalLM
-
-    torch.manual_seed(0)
-    lm = make_tiny()
-    config = lm.model.config
-    config.hidden_size, config.intermediate_size, config.head_dim = 64, 128, 16
+    lm = make_tiny(hidden=64, wide=128)
     path = tmp_path_factory.mktemp("4bit") / "model"
-    LlamaForCausalLM(config).save_pretrained(path)
+    lm.model.save_pretrained(path)
     lm.tokenizer.save_pretrained(path)
     return path
 
