@@ -71,7 +71,7 @@ class Objective:
         """Return the negative log-likelihood of all that is to be learned in a row, summed.
 
         Returns:
-            A number in nats, fp32, ready for ``backward``.
+            A number in nats, fp32 or better, ready for ``backward``.
         """
         ids, sizes, at, targets = self._tensors(row, words_only=False)
         if self._tail is None:
@@ -84,7 +84,9 @@ class Objective:
 
     @torch.no_grad()
     def losses(self, row: Sequence[Example], *, words_only: bool = False) -> Tensor:
-        """Return the negative log-likelihood of each target token of a row, fp32, in nats.
+        """Return the negative log-likelihood of each target token of a row, in nats.
+
+        It is fp32, or better where the model is.
 
         Args:
             row: The mails of the row.
@@ -96,7 +98,7 @@ class Objective:
             logits = self._own_logits(ids, sizes, at)
             return -_log_softmax(logits).gather(1, targets[:, None])[:, 0]
         hidden = self._states(ids, sizes)[at]
-        found = torch.empty(targets.shape, dtype=torch.float32, device=targets.device)
+        found = torch.empty(targets.shape, dtype=_wide(hidden), device=targets.device)
         for part in self._chunks(len(targets)):
             logs = _log_softmax(self._tail(self._head(hidden[part])))
             found[part] = -logs.gather(1, targets[part, None])[:, 0]
@@ -222,7 +224,11 @@ def _tails(config: Any) -> Iterator[Tail]:  # noqa: ANN401 - any model's configu
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits, -1, dtype=torch.float32)
+    return torch.log_softmax(logits, -1, dtype=_wide(logits))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _summed(*arguments: object) -> Tensor:
@@ -243,7 +249,7 @@ class _SummedLoss(torch.autograd.Function):
         tail: Tail,
         *trained: Tensor,
     ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        total = torch.zeros((), dtype=_wide(hidden), device=hidden.device)
         slope = torch.empty_like(hidden)
         sums = [torch.zeros_like(one) for one in trained]
         for part in parts:

@@ -252,7 +252,7 @@ class Stepper:
     def _choose_by(self, row: Sequence[Example]) -> None:
         self.recompute(on=True)
         seed(self.settings.seed, "mask", self.ranks.rank)
-        count = sum(len(one.tokens) - one.learned for one in row)
+        count = self.ranks.sums(sum(len(one.tokens) - one.learned for one in row))[0]
         losses = []
 
         def backward() -> None:
