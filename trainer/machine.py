@@ -13,20 +13,21 @@ _FEWEST = 3  # lines that look like code
 _SHARE = 3  # and one in so many lines
 _WIDEST = 400  # characters of such a line; a longer one is a paragraph
 
-_CODE_LINE = re.compile(
-    r"[{}]\s*$|[=)\]\"']\s*;\s*$|^\s*(?:return\b.*|\w+|\w.*[=(].*);\s*$"
-    r"|^\s*(?:[$#>]{1,3} \S|>>> |PS [A-Z]:|[\w.-]+@[\w.-]+[:~ ].*[$#] )"
-    r"|^\s*(?:def |class \w+.*:$|import \w+$|from \w+ import |#include|return\b|</?\w+[^>]*>)"
-    r"|^\s*(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM|ALTER TABLE) "
-    r"|^\s*(?:at |File \")\S+.*\d|^Traceback \(most|^\s*at [\w.$]+\("
-    r"|^(?:\+\+\+|---) \S|^@@ |^diff --git|^[+-]\s*[\w.]+.*[({=;]"
-    r"|^\s*[\"'][\w .-]+[\"']\s*:|^\s*[}\]]+,?$"
-    r"|\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b[:\] ]|^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d"
-    r"|^\w{3} [ \d]\d \d\d:\d\d:\d\d |^\d{1,3}(?:\.\d{1,3}){3} - "
-    r"|^(?:[0-9a-fA-F]{2,8}[ :]){8}|^[A-Za-z0-9+/]{60,}={0,2}$"
-    r"|^\s*[-+*/|=_~#]{4,}|\|.*\|.*\||\S\t+\S+\t|\S {3,}\S.* {3,}\S"
-    r"|(?<!\S)(?:[^\s,;]{1,60}[,;](?=\S)){3}"
+# How a line begins, and how it goes on.
+_BEGINS = re.compile(
+    r"\s*(?:[$#>]{1,3} \S|>>> |PS [A-Z]:|[\w.-]+@[\w.-]+[:~ ].*[$#] "
+    r"|def |class \w+.*:$|import \w+$|from \w+ import |#include|return\b|</?\w+[^>]*>"
+    r"|(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM|ALTER TABLE) "
+    r"|(?:at |File \")\S+.*\d|at [\w.$]+\(|[\"'][\w .-]+[\"']\s*:|[}\]]+,?$|[-+*/|=_~#]{4,})"
+    r"|Traceback \(most|(?:\+\+\+|---) \S|@@ |diff --git|[+-]\s*[\w.]+.*[({=;]"
+    r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\w{3} [ \d]\d \d\d:\d\d:\d\d |\d{1,3}(?:\.\d{1,3}){3} - "
+    r"|(?:[0-9a-fA-F]{2,8}[ :]){8}|[A-Za-z0-9+/]{60,}={0,2}$"
 )
+_STATEMENT = re.compile(r".*[=)\]\"']\s*;|\s*(?:return\b.*|\w+|\w.*[=(].*);")
+_LEVEL = re.compile(r"\b(?:DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b[:\] ]")
+_COLUMNS = re.compile(r"\S {3,}\S.* {3,}\S|\S\t+\S+\t")
+_CELLS = re.compile(r"(?<!\S)(?:[^\s,;]{1,60}[,;](?=\S)){3}")
+_FEWEST_MARKS = 3  # bars or commas of a table's row
 _AUTOMATIC_SUBJECT = re.compile(
     r"(?:automatic reply|auto(?:matic)?[- ]?(?:reply|response)|auto|out of (?:the )?office"
     r"|automatische antwort|abwesenheit\w*|réponse automatique|absence du bureau"
@@ -100,5 +101,16 @@ def _is_code(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < _FEWEST:
         return False
-    hits = sum(len(line) <= _WIDEST and bool(_CODE_LINE.search(line)) for line in lines)
+    hits = sum(len(line) <= _WIDEST and _is_code_line(line.rstrip()) for line in lines)
     return hits >= _FEWEST and _SHARE * hits >= len(lines)
+
+
+def _is_code_line(line: str) -> bool:
+    if _BEGINS.match(line) or line[-1] in "{}" or line.count("|") >= _FEWEST_MARKS:
+        return True
+    if line[-1] == ";" and _STATEMENT.fullmatch(line):
+        return True
+    if ("   " in line or "\t" in line) and _COLUMNS.search(line):
+        return True
+    marks = line.count(",") + line.count(";")
+    return bool((marks >= _FEWEST_MARKS and _CELLS.search(line)) or _LEVEL.search(line))
