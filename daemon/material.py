@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from connectors import language
 from connectors.signatures import learn
 from daemon import store as stores
+from daemon.fitting import MAX_TOKENS
 from daemon.retrieval import Retrieval
 from trainer import base_model, embedding, generate
 from trainer.corpus import SentMail, first_names, usable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     Save = Callable[[str, Mapping[str, stores.Instruction]], None]
 
-MAX_TOKENS = 1024  # of one example; a longer mail is cut
 SHARE_WITH_RETRIEVAL = 0.4  # of the training prompts show earlier mails
 
 
@@ -59,6 +59,16 @@ def load_base(config: Config) -> LanguageModel:
     return base_model.load(
         chosen.name, cache=config.cache, precision=chosen.precision, device=chosen.device
     )
+
+
+def base_hash(config: Config) -> str:
+    """Return the hash of the configured base model, without loading it.
+
+    Raises:
+        trainer.errors.ModelMissingError: It is not on this machine.
+    """
+    folder = base_model.resolve(config.model.name, cache=config.cache)
+    return base_model.weights_hash(folder, cache=config.cache)
 
 
 def open_index(config: Config, store: Store) -> Retrieval:
@@ -106,12 +116,11 @@ def play_back_missing(
         trainer.errors.ModelMissingError: The model is not on this machine.
     """
     mails, _ = usable(own_mails(store.mails()), newest=emails)
-    folder = base_model.resolve(config.model.name, cache=config.cache)
     base = cache(partial(load_base, config))
     _played(
         _Kept(store, save),
         lambda conversations, most: generate.complete(base(), conversations, most),
-        base_model.weights_hash(folder, cache=config.cache),
+        base_hash(config),
         mails,
         progress,
     )
@@ -199,7 +208,11 @@ class Material:
         """Return what a mail is written from, with at most so many earlier mails."""
         instruction = self.instructions[mail.key].text
         found = self.retrieval.search(
-            instruction, emails, before=mail.date, exclude={mail.key, *self.hidden}
+            instruction,
+            emails,
+            to=self.retrieval.recipients(mail.key),
+            before=mail.date,
+            exclude={mail.key, *self.hidden},
         )
         given = mail.subject if mail.answered or mail.subject[:3].casefold() == "re:" else ""
         return Ask(

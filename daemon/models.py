@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from typing import TYPE_CHECKING
 
 import torch
 
 from daemon import kernel
 from daemon.errors import GpuLostError
-from daemon.material import load_base
+from daemon.material import base_hash, load_base
+from daemon.snapshot import Snapshots
 from trainer import embedding
 from trainer.adapters import Registry
+from trainer.errors import AdapterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config, Model
     from trainer.base_model import LanguageModel
     from trainer.rosa import RosaModel
+
+_log = logging.getLogger(__name__)
 
 BASE = "base"
 
@@ -32,11 +37,15 @@ class Models:
     instead of 23 (two cores, measured). So another adapter, of another account or after a training,
     needs the base model read from the disk anew; there is never more than one in memory.
 
+    Attributes:
+        snapshots: The vectors of the mails that were searched.
+
     Nothing can be merged into weights of 4 bits. An adapter stays beside those, and is taken off
     for another one without reading and quantising them again.
     """
 
     def __init__(self) -> None:
+        self.snapshots = Snapshots()
         self._embedder: embedding.Embedder | None = None
         self._lm: LanguageModel | None = None
         self._loaded: Model | None = None
@@ -61,23 +70,24 @@ class Models:
         Args:
             config: The whole configuration, as it is now.
             account: Whose adapter.
-            adapter: Its id, ``base`` for none, or ``current`` for the one that is in use now.
+            adapter: Its id, ``base`` for none, or ``current`` for the one that is in use now. Where
+                that one is damaged or of another base model, the last good one before it writes.
 
         Raises:
             trainer.errors.ModelMissingError: The base model is not on this machine.
             trainer.errors.AdapterError: The adapter is missing, damaged or made for another model.
         """
         registry = Registry(config.folder(account) / "adapters")
-        chosen = (registry.current() or BASE) if adapter == "current" else adapter
+        chosen = self._in_use(config, registry) if adapter == "current" else adapter
         wanted = None if chosen == BASE else registry.folder / chosen
         lm = self._base(config, wanted)
         if wanted and wanted != self._merged:
-            weights = registry.weights(chosen, base_hash=lm.hash)
             self._lm = None  # what fails half way leaves no base model
-            # PEFT takes longer to import than all else, and embedding has no use for it.
-            from trainer.rosa import load_rosa_model
-
-            rosa = load_rosa_model(lm.model, weights)
+            try:
+                rosa = registry.load(chosen, lm)
+            except AdapterError:
+                self._lm = lm
+                raise
             if lm.precision == "4bit":
                 self._beside = rosa
             else:
@@ -85,9 +95,20 @@ class Models:
             self._lm, self._merged = lm, wanted
         return lm, chosen
 
+    def _in_use(self, config: Config, registry: Registry) -> str:
+        current = registry.current()
+        merged = self._loaded == config.model and self._merged
+        if current is None or merged == registry.folder / current:
+            return current or BASE
+        found = registry.in_use(base_hash=base_hash(config))
+        if found.fault:
+            _log.warning("%s; %s writes", found.fault, found.adapter or "the base model")
+        return found.adapter or BASE
+
     def forget(self) -> None:
         """Give the memory back."""
         self._embedder = None
+        self.snapshots.forget()
         self._drop()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

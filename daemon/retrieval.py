@@ -1,34 +1,26 @@
 """The owner's earlier mails that come nearest to a request.
 
-Meaning (embeddings, sqlite-vec) and words (FTS5, bm25) each rank the mails; the ranks are joined
-by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009, k = 60). The vectors are searched by
-the signs of their components, which is several times faster than by all of their bytes, and the
-nearest are then scored exactly.
+Meaning (embeddings) and words (FTS5) each score the mails; `daemon.ranking` makes one order of both
+and of whom the draft is for. The vectors are kept in the store and searched in memory.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from daemon.progress import Progress
+    from daemon.snapshot import Snapshot, Snapshots
     from daemon.store import Store
 
-_RANK_OFFSET = 60
 _BATCH = 32
-_OVERSAMPLING = 10  # signs alone rank coarsely: so many times more are scored exactly
-_AT_LEAST = 64
-_MOST = 4096  # the limit of sqlite-vec
-_TERMS = 64  # of a long mail that is asked about
+_CANDIDATES = 32  # at the least: among so many, whom a mail was to decides
 _EMBEDDER = "embedder"
-_END_OF_TIME = 1 << 62
 
 
 class Vector(Protocol):
@@ -85,13 +77,23 @@ class Retrieval:
         store: The mails; open for writing where `index` is to be called.
         embedder: What turns texts into vectors.
         threshold: No mail whose cosine with the query is lower is found.
+        snapshots: Where vectors are kept in memory, to be used again by the next index of the
+            store; by default they go with this one.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, *, threshold: float = 0.2) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        *,
+        threshold: float = 0.2,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self._database = store.database
         self._store = store
         self._embedder = embedder
         self._threshold = threshold
+        self._snapshots = snapshots
 
     def index(self, progress: Progress | None = None) -> int:
         """Embed the mails that have no embedding yet; return how many there were.
@@ -119,6 +121,7 @@ class Retrieval:
         query: str,
         k: int,
         *,
+        to: Collection[str] = (),
         before: datetime | None = None,
         exclude: Collection[str] = (),
     ) -> list[Hit]:
@@ -127,90 +130,89 @@ class Retrieval:
         Args:
             query: An instruction, a subject or the text of a mail that is answered.
             k: How many.
+            to: The addresses that the draft is for: of mails that fit alike, those to the same
+                people come first, then those to their domains.
             before: Only mails that were sent before this moment, aware. Whoever asks about a mail
                 passes its date, so that neither it nor what came after it is found.
             exclude: The keys of mails that shall not be found.
         """
         if k < 1 or not query.strip() or self._store.note(_EMBEDDER) != self._embedder.hash:
             return []
-        vector = next(iter(self._embedder.embed([query]))).tobytes()
-        until = int(before.timestamp()) if before else _END_OF_TIME
-        wanted = min(max(_OVERSAMPLING * (k + len(exclude)), _AT_LEAST), _MOST)
-        by_meaning = self._nearest(vector, wanted, until)
-        by_words = self._matching(query, wanted, until)
-        scores = self._scores(vector, {*by_meaning, *by_words})
-        order = _fused(sorted(by_meaning, key=lambda i: -scores.get(i, -1)), by_words)
-        near = [i for i in order if i in scores and scores[i] >= self._threshold]
-        return self._hits(near, scores, exclude)[:k]
+        from daemon import ranking
+
+        snapshot = self._snapshot()
+        cosines = snapshot.meaning(next(iter(self._embedder.embed([query]))).tobytes())
+        until = int(before.timestamp()) if before else None
+        scores = ranking.relevance(
+            cosines,
+            snapshot.words(query, self._store),
+            snapshot.freshness(until),
+            (cosines < self._threshold) | snapshot.closed(until, self._numbers(exclude)),
+        )
+        rows = ranking.best(scores, max(4 * k, _CANDIDATES))
+        numbers = snapshot.ids[rows].tolist()
+        gains = self._gains(numbers, to)
+        points = {
+            n: s + gains.get(n, 0) for n, s in zip(numbers, scores[rows].tolist(), strict=True)
+        }
+        best = sorted(numbers, key=lambda number: (-points[number], number))[:k]
+        return self._hits(best, dict(zip(numbers, cosines[rows].tolist(), strict=True)))
+
+    def recipients(self, key: str) -> tuple[str, ...]:
+        """Return the addresses that the mail of a key was to; none where it is not in the store."""
+        mail = self._store.mail(key)
+        return tuple(one.email for one in (*mail.to, *mail.cc)) if mail else ()
 
     def _embed(self, numbers: list[int]) -> None:
         rows = self._database.rows(
-            "SELECT id, date, subject || char(10) || text FROM mails "
+            "SELECT id, subject || char(10) || text FROM mails "
             "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY length(text), id",
             (json.dumps(numbers),),
         )
-        vectors = self._embedder.embed([text for _, _, text in rows])
+        vectors = self._embedder.embed([text for _, text in rows])
         with self._database.transaction():
-            for (number, date, _), vector in zip(rows, vectors, strict=True):
+            for (number, _), vector in zip(rows, vectors, strict=True):
                 self._database.execute(
-                    "INSERT INTO embeddings (id, date, bits, vector) "
-                    "VALUES (?1, ?2, vec_quantize_binary(vec_f32(?3)), ?3)",
-                    (number, date, vector.tobytes()),
+                    "INSERT INTO embeddings (id, vector) VALUES (?, ?)", (number, vector.tobytes())
                 )
 
-    def _nearest(self, vector: bytes, wanted: int, until: int) -> list[int]:
-        rows = self._database.rows(
-            "SELECT id FROM embeddings WHERE bits MATCH vec_quantize_binary(vec_f32(?)) "
-            "AND k = ? AND date < ?",
-            (vector, wanted, until),
-        )
-        return [number for (number,) in rows]
+    def _snapshot(self) -> Snapshot:
+        from daemon.snapshot import Snapshots
 
-    def _matching(self, query: str, wanted: int, until: int) -> list[int]:
-        words = _quoted(query)
-        if not words:
+        self._snapshots = self._snapshots or Snapshots()
+        return self._snapshots.of(self._store)
+
+    def _gains(self, numbers: Iterable[int], to: Collection[str]) -> dict[int, float]:
+        from daemon import ranking
+
+        if not to:
+            return {}
+        rows = self._database.rows(
+            "SELECT id, recipients, copies FROM mails WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(numbers)),),
+        )
+        return {
+            number: ranking.kinship([email for text in texts for _, email in json.loads(text)], to)
+            for number, *texts in rows
+        }
+
+    def _numbers(self, keys: Collection[str]) -> list[int]:
+        if not keys:
             return []
         rows = self._database.rows(
-            "SELECT mails.id FROM words JOIN mails ON mails.id = words.rowid "
-            "WHERE words MATCH ? AND mails.date < ? ORDER BY bm25(words), mails.id LIMIT ?",
-            (words, until, wanted),
+            "SELECT id FROM mails WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(keys)),),
         )
         return [number for (number,) in rows]
 
-    def _scores(self, vector: bytes, numbers: Collection[int]) -> dict[int, float]:
-        rows = self._database.rows(
-            "SELECT id, 1 - vec_distance_cosine(vector, ?) FROM embeddings "
-            "WHERE id IN (SELECT value FROM json_each(?))",
-            (vector, json.dumps(sorted(numbers))),
-        )
-        return {number: float(score) for number, score in rows if score is not None}
-
-    def _hits(
-        self, numbers: Iterable[int], scores: dict[int, float], exclude: Collection[str]
-    ) -> list[Hit]:
-        order = list(numbers)
+    def _hits(self, numbers: Sequence[int], cosines: Mapping[int, float]) -> list[Hit]:
         rows = self._database.rows(
             "SELECT id, key, message_id, subject, date, text FROM mails "
             "WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(order),),
+            (json.dumps(numbers),),
         )
         hits = {
-            number: Hit(key, mid, subject, datetime.fromtimestamp(date, UTC), text, scores[number])
+            number: Hit(key, mid, subject, datetime.fromtimestamp(date, UTC), text, cosines[number])
             for number, key, mid, subject, date, text in rows
-            if key not in exclude
         }
-        return [hits[number] for number in order if number in hits]
-
-
-def _fused(*rankings: Iterable[int]) -> list[int]:
-    points: defaultdict[int, float] = defaultdict(float)
-    for ranking in rankings:
-        for rank, number in enumerate(ranking, 1):
-            points[number] += 1 / (_RANK_OFFSET + rank)
-    return sorted(points, key=lambda number: (-points[number], number))
-
-
-def _quoted(query: str) -> str:
-    # Each word in quotes is a plain term: nothing in a mail is FTS5's query language.
-    words = dict.fromkeys(word.casefold() for word in re.findall(r"\w+", query))
-    return " OR ".join(f'"{word}"' for word in list(words)[:_TERMS])
+        return [hits[number] for number in numbers if number in hits]

@@ -96,6 +96,39 @@ ALTER TABLE mails ADD COLUMN quoting TEXT NOT NULL DEFAULT '';
 ALTER TABLE mails ADD COLUMN heading TEXT NOT NULL DEFAULT '';
 """
 
+# Vectors are searched in memory, see daemon.snapshot: here they are only kept, and counted at each
+# change. Words are stemmed, and whom a mail was to is among them.
+_SEARCH = """
+CREATE TABLE vectors (id INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
+INSERT INTO vectors SELECT id, vector FROM embeddings;
+DROP TABLE embeddings;
+DROP TRIGGER mails_inserted;
+DROP TRIGGER mails_deleted;
+DROP TABLE words;
+ALTER TABLE vectors RENAME TO embeddings;
+CREATE VIRTUAL TABLE words USING fts5 (
+  subject, text, recipients, copies,
+  content='mails', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+);
+INSERT INTO words (words) VALUES ('rebuild');
+CREATE TRIGGER mails_inserted AFTER INSERT ON mails BEGIN
+  INSERT INTO words (rowid, subject, text, recipients, copies)
+    VALUES (new.id, new.subject, new.text, new.recipients, new.copies);
+END;
+CREATE TRIGGER mails_deleted AFTER DELETE ON mails BEGIN
+  INSERT INTO words (words, rowid, subject, text, recipients, copies)
+    VALUES ('delete', old.id, old.subject, old.text, old.recipients, old.copies);
+  DELETE FROM embeddings WHERE id = old.id;
+END;
+INSERT INTO notes VALUES ('vectors', '0');
+CREATE TRIGGER embeddings_inserted AFTER INSERT ON embeddings BEGIN
+  UPDATE notes SET value = CAST(value AS INTEGER) + 1 WHERE name = 'vectors';
+END;
+CREATE TRIGGER embeddings_deleted AFTER DELETE ON embeddings BEGIN
+  UPDATE notes SET value = CAST(value AS INTEGER) + 1 WHERE name = 'vectors';
+END;
+"""
+
 MIGRATIONS = (
     _MAIL + journal.SCHEMA,
     troubles.SCHEMA,
@@ -105,4 +138,5 @@ MIGRATIONS = (
     _QUOTING,
     journal.DIGEST,
     post.PAUSE,
+    _SEARCH,
 )

@@ -50,7 +50,9 @@ class Writer:
         models = models or Models()
         self._config, self._account, self._store = config, account, store
         threshold = config.retrieval.threshold
-        self._retrieval = Retrieval(store, models.embedder(), threshold=threshold)
+        self._retrieval = Retrieval(
+            store, models.embedder(), threshold=threshold, snapshots=models.snapshots
+        )
         self.lm, self.adapter = models.writing(config, account, adapter)
 
     def write(self, brief: Brief, stream: Callable[[str], None] | None = None) -> Draft:
@@ -61,7 +63,12 @@ class Writer:
             stream: Called with each piece of the draft's subject line and text as it comes.
         """
         query = brief.thread if brief.instruction == ANSWER else brief.instruction
-        hits = self._retrieval.search(query, self._config.retrieval.emails, before=brief.before)
+        hits = self._retrieval.search(
+            query,
+            self._config.retrieval.emails,
+            to=[one.email for one in brief.to],
+            before=brief.before,
+        )
         ask = Ask(
             instruction=brief.instruction,
             to=first_names([one.name or one.email.partition("@")[0] for one in brief.to]),
