@@ -154,8 +154,7 @@ def _tokens(spec: dict[str, Any], size: int, *, spaces: bool) -> tuple[list[str]
     unknown = spec["model"].get("unk_token")
     for token, i in _placed(spec["model"]["vocab"].items(), size):
         tokens[i] = token
-        is_byte = spaces and len(token) == 6 and token.startswith("<0x")  # noqa: PLR2004
-        types[i] = TokenType.BYTE if is_byte else TokenType.NORMAL
+        types[i] = TokenType.BYTE if spaces and _is_byte(token) else TokenType.NORMAL
         if token == unknown and spaces:
             types[i] = TokenType.UNKNOWN
     for token, i in _placed(((t["content"], t["id"]) for t in spec["added_tokens"]), size):
@@ -236,27 +235,38 @@ def _scores(spec: dict[str, Any], tokens: list[str]) -> list[float]:
     """Return scores by which llama.cpp merges in the order of the merges.
 
     SentencePiece merges two neighbours whenever they make a token, the token with the best score
-    first. A list of merges says the same if all ways to make a token stand together in it, and none
-    is missing.
+    first, and of equal ones the leftmost. A list of merges says the same if none is missing, and
+    if all ways to make a token stand together. Runs of spaces may stand among each other: they
+    have one score in many vocabularies, and grow from the left either way.
     """
-    added = {token["content"] for token in spec["added_tokens"]}
-    made: dict[str, int] = {}  # token: how many merges make it
-    rank: dict[str, int] = {}
-    before = ""
+    places: dict[str, list[int]] = {}
     for place, (left, right) in enumerate(_merges(spec)):
-        token = left + right
-        if token in rank and token != before:
-            raise UnknownTokenizerError("its merges are not in the order of its tokens")
-        made[token] = made.get(token, 0) + 1
-        rank.setdefault(token, place)
-        before = token
-    vocabulary = set(spec["model"]["vocab"]) - added
-    for token in vocabulary:
-        halves = range(1, len(token))
-        ways = sum(token[:i] in vocabulary and token[i:] in vocabulary for i in halves)
-        if made.get(token, 0) < ways:
+        places.setdefault(left + right, []).append(place)
+    _require_all_ways(spec, places)
+    found: dict[str, float] = {}
+    score, last = 0, -1
+    for token, at in sorted(places.items(), key=lambda item: item[1][0]):
+        if at[0] > last:
+            score, run = -at[0], token
+        elif set(token) != set(run) or len(set(token)) > 1:
+            raise UnknownTokenizerError(f"its ways to make the token {token!r} are not in a row")
+        last = max(last, at[-1])
+        found[token] = float(score)
+    return [found.get(token, 0.0) for token in tokens]
+
+
+def _require_all_ways(spec: dict[str, Any], places: dict[str, list[int]]) -> None:
+    """Check that two tokens that make a token are merged."""
+    added = {token["content"] for token in spec["added_tokens"]}
+    known = {token for token in spec["model"]["vocab"] if not _is_byte(token)} - added
+    for token in known:
+        ways = sum(token[:i] in known and token[i:] in known for i in range(1, len(token)))
+        if len(places.get(token, ())) < ways:
             raise UnknownTokenizerError(f"its merges leave out a way to make the token {token!r}")
-    return [float(-rank[token]) if token in rank else 0.0 for token in tokens]
+
+
+def _is_byte(token: str) -> bool:
+    return len(token) == 6 and token.startswith("<0x")  # noqa: PLR2004
 
 
 def _steps(part: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:

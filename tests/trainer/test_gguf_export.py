@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from adapters import random_adapter
+from gguf import GGUFReader
 from llamacpp import MISSING, LlamaCpp
 from needs import need
 from tokenizers import (
@@ -30,10 +32,12 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+from transformers.tokenization_utils_base import generate_merges
 
 from trainer.card import Origin
+from trainer.errors import ExportError
 from trainer.gguf_export import export_gguf
-from trainer.gguf_vocab import _CUTS
+from trainer.gguf_vocab import _CUTS, UnknownTokenizerError, Vocabulary
 from trainer.merging import Source
 from trainer.prompt import render
 from trainer.rosa import load_rosa_model
@@ -60,11 +64,6 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
 SPECIAL = ["<pad>", "<s>", "</s>"]
-
-
-@pytest.fixture(autouse=True)
-def _llamacpp() -> None:
-    need(not MISSING, MISSING)
 
 
 def byte_level(
@@ -174,6 +173,13 @@ def log_probabilities(
     return model(ids).logits[0, len(prompt) - 1 :].log_softmax(-1)
 
 
+@pytest.fixture(name="open_in_llama_cpp")
+def _open_in_llama_cpp() -> type[LlamaCpp]:
+    """What reads a file with a real llama.cpp."""
+    need(not MISSING, MISSING)
+    return LlamaCpp
+
+
 @pytest.fixture(scope="module")
 def gpt2() -> PreTrainedTokenizerFast:
     """A tokenizer for all that is not about tokenizers."""
@@ -182,7 +188,10 @@ def gpt2() -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_llama_cpp_computes_what_transformers_does(
-    family: str, gpt2: PreTrainedTokenizerFast, tmp_path: Path
+    family: str,
+    gpt2: PreTrainedTokenizerFast,
+    open_in_llama_cpp: type[LlamaCpp],
+    tmp_path: Path,
 ) -> None:
     """The probabilities agree but for rounding: to F16, and to Q8_0 of weights and activations."""
     source = made(FAMILIES[family], gpt2, tmp_path)
@@ -192,7 +201,7 @@ def test_llama_cpp_computes_what_transformers_does(
     for kind, tolerance in (("f16", 0.003), ("q8_0", 0.06)):
         file = tmp_path / f"{kind}.gguf"
         export_gguf(source, Target(file, replace=False), kind=kind)
-        found = LlamaCpp(file).log_probabilities(prompt, 40, 4, model.config.vocab_size)
+        found = open_in_llama_cpp(file).log_probabilities(prompt, 40, 4, model.config.vocab_size)
         assert float((found - expected).abs().mean()) < tolerance * float(expected.std())
 
 
@@ -210,16 +219,12 @@ def sentencepiece(
     trained = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=330, show_progress=False)
     trained.train_from_iterator([spaced[i : i + 40] for i in range(0, len(spaced), 40)], trainer)
-    learned = [token for token, _ in sorted(trained.get_vocab().items(), key=lambda item: item[1])]
-    pieces = ["<unk>", *SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *learned]
-    known = set(learned)
-    merges = [
-        (piece[:i], piece[i:])
-        for piece in learned
-        for i in range(1, len(piece))
-        if piece[:i] in known and piece[i:] in known
-    ]
+    learned = sorted(trained.get_vocab().items(), key=lambda item: item[1])
+    scores = {token: -float(place) for token, place in learned}
+    scores |= {"\u2581" * n: -1e9 for n in (2, 4, 8, 5, 3, 6, 7)}  # as in Llama's vocabulary
+    pieces = ["<unk>", *SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *scores]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    merges = generate_merges(vocabulary, None if gemma else scores, skip_tokens=pieces[:260])
     backend = Tokenizer(
         models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
     )
@@ -253,7 +258,9 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_llama_cpp_reads_the_same_tokens(kind: str, tmp_path: Path) -> None:
+def test_llama_cpp_reads_the_same_tokens(
+    kind: str, open_in_llama_cpp: type[LlamaCpp], tmp_path: Path
+) -> None:
     """A prompt in the chat format, and odd text of many scripts, become the same tokens.
 
     Mistral's tokenizer puts a space before a text, but not behind a special token, which llama.cpp
@@ -262,10 +269,110 @@ def test_llama_cpp_reads_the_same_tokens(kind: str, tmp_path: Path) -> None:
     tokenizer = TOKENIZERS[kind]()
     source = made(LlamaConfig(**SHAPE), tokenizer, tmp_path)
     export_gguf(source, Target(tmp_path / "x.gguf", replace=False))
-    llama = LlamaCpp(tmp_path / "x.gguf")
+    llama = open_in_llama_cpp(tmp_path / "x.gguf")
     texts = [render(tokenizer, [{"role": "user", "content": TRICKY}])]
     if kind != "mistral":
         texts.append(TRICKY)
         assert llama.tokenize("ship", special=True) == tokenizer("ship")["input_ids"]
     for text in texts:
         assert llama.tokenize(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def spoiled(change: Callable[[dict[str, Any]], None], prefix: str) -> Tokenizer:
+    """Return a tokenizer, byte-level or SentencePiece's, of which something was changed."""
+    backend = (sentencepiece(prefix) if prefix else byte_level()).backend_tokenizer
+    spec = json.loads(backend.to_str())
+    change(spec)
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _cut_words(spec: dict[str, Any]) -> None:
+    spec["pre_tokenizer"] = {"type": "Whitespace"}
+
+
+def _cut_oddly(spec: dict[str, Any]) -> None:
+    step = {"type": "Split", "pattern": {"Regex": r"\d{1,7}"}, "behavior": "Isolated"}
+    bytes_ = spec["pre_tokenizer"] | {"use_regex": False}
+    steps = [step | {"invert": False}, bytes_]
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+
+
+def _lower(spec: dict[str, Any]) -> None:
+    spec["normalizer"] = {"type": "Lowercase"}
+
+
+def _lose_merges(spec: dict[str, Any]) -> None:
+    del spec["model"]["merges"][-1]
+
+
+def _mix_merges(spec: dict[str, Any]) -> None:
+    merges = spec["model"]["merges"]
+    several = next(i for i, (a, b) in enumerate(merges[1:]) if a + b == "".join(merges[i]))
+    merges.insert(0, merges.pop(several))
+
+
+@pytest.mark.parametrize(
+    ("change", "prefix", "fault"),
+    [
+        (_cut_words, "", "neither byte-level"),
+        (_cut_oddly, "", "no known name"),
+        (_lower, "", "Lowercase"),
+        (_lower, "first", "prepares text"),
+        (_lose_merges, "first", "leave out a way"),
+        (_mix_merges, "first", "not in a row"),
+    ],
+)
+def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(
+    change: Callable[[Any], None], prefix: str, fault: str
+) -> None:
+    """Whatever would make other tokens of a text is named."""
+    tokenizer = finished(spoiled(change, prefix))
+    with pytest.raises(UnknownTokenizerError, match=fault):
+        Vocabulary.of(tokenizer, len(tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (LlamaConfig(**SHAPE, hidden_act="gelu"), "activation is gelu"),
+        (
+            LlamaConfig(
+                **SHAPE,
+                rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0},
+            ),
+            "scaled by yarn",
+        ),
+        (Qwen2Config(**SHAPE, rope_parameters=LLAMA3), "only Llama's"),
+        (Gemma2Config(**SHAPE, **GEMMA | {"query_pre_attn_scalar": 77}), "scales attention"),
+        (Gemma3TextConfig(**SHAPE, **GEMMA, layer_types=["full_attention"] * 2), "sliding"),
+    ],
+)
+def test_a_model_that_llama_cpp_computes_differently_is_refused(
+    config: PreTrainedConfig, fault: str, gpt2: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """What it cannot be told of is named, with the folder as the way out; nothing is written."""
+    source = made(config, gpt2, tmp_path)
+    with pytest.raises(ExportError, match=rf"{fault}.*Export a folder"):
+        export_gguf(source, Target(tmp_path / "x.gguf", replace=False))
+    assert not list(tmp_path.glob("*x.gguf*"))
+
+
+def test_a_window_of_attention_limits_the_context(
+    gpt2: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """llama.cpp has no sliding window in Mistral: within the window that makes no difference."""
+    source = made(MistralConfig(**SHAPE, sliding_window=100), gpt2, tmp_path)
+    export_gguf(source, Target(tmp_path / "x.gguf", replace=False))
+    assert GGUFReader(tmp_path / "x.gguf").fields["llama.context_length"].contents() == 100
+
+
+def test_rows_that_are_no_whole_blocks_are_held_in_f16(
+    gpt2: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Q8_0 has blocks of 32; a matrix whose rows are no multiple of that goes as F16."""
+    source = made(LlamaConfig(**SHAPE | {"intermediate_size": 72}), gpt2, tmp_path)
+    export_gguf(source, Target(tmp_path / "x.gguf", replace=False))
+    kinds = {one.name: one.tensor_type.name for one in GGUFReader(tmp_path / "x.gguf").tensors}
+    assert kinds["blk.0.ffn_down.weight"] == "F16"
+    assert kinds["blk.0.ffn_up.weight"] == "Q8_0"
+    assert kinds["blk.0.attn_norm.weight"] == "F32"
