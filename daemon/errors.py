@@ -373,6 +373,11 @@ def _(error: training.ModelMissingError) -> Advice:
 
 
 @advice.register
+def _(error: training.PrecisionError) -> Advice:
+    return Advice(str(error), "Or set model.precision to auto in panza.yaml.", CONFIGURATION)
+
+
+@advice.register
 def _(error: training.TooFewMailsError) -> Advice:
     step = (
         "Add archives of sent mail to the account in panza.yaml, check that its aliases are "

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from trainer.errors import ModelMissingError
+from trainer.errors import ModelMissingError, PrecisionError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,8 +83,8 @@ def load(name: str, *, cache: Path, precision: str = "auto", device: str = "auto
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ModelMissingError: The model is not on this machine, what is there is no model, or it
-            cannot be had in 4 bits here.
+        ModelMissingError: The model is not on this machine, or what is there is no model.
+        PrecisionError: It cannot be had in 4 bits here.
     """
     where = _device(device, name)
     dtype = _dtype(precision, where)
@@ -182,17 +182,11 @@ def _in_4bit(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, A
     try:
         from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
     except ImportError as error:
-        raise ModelMissingError(
-            name,
-            "model.precision is 4bit and the package bitsandbytes is missing; run: "
-            "pip install bitsandbytes, or set model.precision to auto",
-        ) from error
+        reason = "the package bitsandbytes is missing; run: pip install bitsandbytes"
+        raise PrecisionError(name, "4bit", reason) from error
     if isinstance(lib, ErrorHandlerMockBNBNativeLibrary):
-        raise ModelMissingError(
-            name,
-            "model.precision is 4bit and bitsandbytes has no compiled code for this machine (see: "
-            "python -m bitsandbytes); set model.precision to auto",
-        )
+        reason = "bitsandbytes has no compiled code for this machine; see: python -m bitsandbytes"
+        raise PrecisionError(name, "4bit", reason)
     from transformers import BitsAndBytesConfig
 
     quantised = BitsAndBytesConfig(
@@ -214,11 +208,8 @@ def _settle_4bit(model: PreTrainedModel, name: str) -> None:
         if isinstance(module, Linear4bit):
             if module.in_features % _BLOCK:
                 # The kernel for the CPU (0.50) then takes a wrong scale for most blocks, silently.
-                raise ModelMissingError(
-                    name,
-                    f"{layer} has {module.in_features} inputs, which no blocks of {_BLOCK} fit, so "
-                    "it has no form in 4 bits; set model.precision to auto",
-                )
+                reason = f"{layer} has {module.in_features} inputs, no multiple of {_BLOCK}"
+                raise PrecisionError(name, "4bit", reason)
             # Else inference on a CPU with bf16 units repacks W for good, its scales rounded.
             module.support_avx512bf16_for_cpu = False
 

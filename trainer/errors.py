@@ -15,6 +15,20 @@ class ModelMissingError(TrainerError):
         self.name, self.reason = name, reason
 
 
+class PrecisionError(TrainerError):
+    """A model that cannot be had at a precision, on this machine or at all.
+
+    Attributes:
+        name: The model.
+        precision: What was asked for.
+        reason: Why not, and what would help.
+    """
+
+    def __init__(self, name: str, precision: str, reason: str) -> None:
+        super().__init__(f"model {name!r} cannot be loaded in {precision}: {reason}")
+        self.name, self.precision, self.reason = name, precision, reason
+
+
 class TooFewMailsError(TrainerError):
     """Fewer usable mails than a training needs."""
 

@@ -48,6 +48,7 @@ CASES = [
     (base.ReaderError("no more processes"), 75, ""),
     (base.ReadOnlyError("an archive"), 1, "panza check"),
     (trainer_errors.ModelMissingError("m", "none"), 78, "model.name"),
+    (trainer_errors.PrecisionError("m", "4bit", "none"), 78, "model.precision"),
     (trainer_errors.TooFewMailsError(3, 25), 1, "archives"),
     (trainer_errors.AdapterError("a", "none"), 1, "panza adapters"),
     (trainer_errors.DivergedError(7), 1, "stays"),
