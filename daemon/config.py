@@ -308,7 +308,8 @@ class Training(_Section):
         schedule: Five fields of cron, or ``off``.
         min_new_mails: A scheduled training waits for this many new mails.
         emails: The newest so many mails are training targets.
-        epochs: How often each of them is seen.
+        epochs: How often each of them is seen, at the most.
+        patience: It ends after so many epochs that made nothing better.
         rosa: The adapter's size.
     """
 
@@ -317,6 +318,7 @@ class Training(_Section):
     min_new_mails: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     emails: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     epochs: Annotated[int, Field(ge=1, le=100)] = 5
+    patience: Annotated[int, Field(ge=1, le=100)] = 2
     rosa: Rosa = Rosa()
 
     @field_validator("schedule")

@@ -396,6 +396,26 @@ def _(error: training.ExportError) -> Advice:
     return Advice(f"Nothing was exported: {error}", "", FAILED)
 
 
+_KEYS = {
+    "rank": "training.rosa.rank",
+    "density": "training.rosa.density",
+    "method": "training.method",
+    "precision": "model.precision",
+}
+
+
+@advice.register
+def _(error: training.NotEnoughMemoryError) -> Advice:
+    others = (
+        "End what else computes on the GPU" if error.device == "cuda" else "Close other programs"
+    )
+    changes = ", or ".join(f"{_KEYS[name]}: {value}" for name, value in error.fits)
+    step = f"{others}, or set model.name in panza.yaml to a smaller model."
+    if changes:
+        step = f"Set in panza.yaml {changes}. {step}"
+    return Advice(f"{error}.", step, FAILED)
+
+
 @advice.register
 def _(error: training.DivergedError) -> Advice:
     step = "The adapter in use stays. Train again; if it happens again, lower training.rosa.alpha."

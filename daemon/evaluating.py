@@ -15,7 +15,6 @@ from daemon.training import FEW_SHOT, adapters_folder
 from trainer.corpus import split, usable
 from trainer.evaluation import overlap, perplexity
 from trainer.generate import Sampling, write_many
-from trainer.rosa import load_rosa_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +61,8 @@ def evaluate(
         config: The whole configuration.
         account: Whose mail it is.
         store: Her mails, open for writing: instructions are kept there.
-        adapter: An adapter's id, ``current`` for the one in use, ``base`` for none.
+        adapter: An adapter's id, ``base`` for none, ``current`` for the one in use; where that is
+            damaged or of another base model, the last good one before it.
         mail: An mbox of the owner's to judge by, instead of the newest fifth of the store.
         progress: Told how far it is.
 
@@ -72,18 +72,19 @@ def evaluate(
         connectors.base.MailboxError: The file is no mbox.
     """
     registry = adapters_folder(config, account)
-    chosen = (registry.current() or BASE) if adapter == CURRENT else adapter
-    if chosen != BASE:
-        registry.manifest(chosen)  # a wrong id is told before minutes of work
+    if adapter not in {BASE, CURRENT}:
+        registry.manifest(adapter)  # a wrong id is told before minutes of work
     known, mails = _from_mbox(mail, account) if mail else _held_out(store, config)
     material = Material.prepared(config, account, store, known, held_out=mails, progress=progress)
+    lm, chosen = material.lm, adapter
+    if adapter == CURRENT:
+        chosen = registry.in_use(base_hash=lm.hash).adapter or BASE
     scores: dict[str, dict[str, float] | None] = {
         "base": _score(material, mails, 0, "base model", progress),
         "few_shot": _score(material, mails, FEW_SHOT, "base model with five mails", progress),
     }
     if chosen != BASE:
-        lm = material.lm
-        rosa = load_rosa_model(lm.model, registry.weights(chosen, base_hash=lm.hash))
+        rosa = registry.load(chosen, lm)
         if lm.precision != "4bit":
             rosa.merge_and_unload()  # beside the weights it would be slower
         emails = config.retrieval.emails

@@ -59,7 +59,13 @@ def train(options: Namespace) -> Outcome:
         given = {name: getattr(options, name) for name in ("method", "emails", "epochs")}
         config = training.overridden(config, given)
         with shown() as progress:
-            trained = training.train(config, account, store, progress=progress)
+            trained = training.train(
+                config,
+                account,
+                store,
+                progress=progress,
+                state=lambda planned: _say(training.stated(planned)),
+            )
         store.note_trained()
         outcome.update(asdict(trained))
     lines = [
@@ -231,6 +237,10 @@ def _draft(draft: Draft, brief: Brief) -> dict[str, Any]:
         "adapter": draft.adapter,
         "sources": [asdict(source) for source in draft.sources],
     }
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
 
 
 def _stream(piece: str) -> None:

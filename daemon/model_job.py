@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config
     from daemon.progress import Progress
     from daemon.store import Instruction
+    from trainer.plan import Plan
 
     Say = Callable[[str, object], None]
 
@@ -111,7 +112,11 @@ def _train(
 
     given = {"method": request.method, "emails": request.emails, "epochs": request.epochs}
     settled = training.overridden(config, given)
-    return asdict(training.train(settled, account, store, progress=progress))
+
+    def state(planned: Plan) -> None:
+        progress(training.stated(planned), 0, None)
+
+    return asdict(training.train(settled, account, store, progress=progress, state=state))
 
 
 def _evaluate(

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from daemon import fitting
 from daemon.material import Material, own_mails
+from trainer import base_model, memory, shapes, speed
 from trainer.adapters import Manifest, Registry
 from trainer.corpus import split, usable
 from trainer.evaluation import perplexity
 from trainer.finetune import FinetuneSettings, finetune
-from trainer.rosa import RosaConfig, load_rosa_model
+from trainer.plan import Machine, Mails, Plan, plan
+from trainer.rosa import RosaConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from daemon.config import Account, Config, Training
     from daemon.progress import Progress
     from daemon.store import Store
     from trainer.base_model import LanguageModel
-    from trainer.corpus import SentMail
+    from trainer.corpus import Split
     from trainer.examples import Example
-    from trainer.rosa import RosaModel
+    from trainer.finetune import Finetuned
 
 FEW_SHOT = 5
 _CHECKPOINT = "training.safetensors"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """The mails of a training.
 
@@ -49,8 +51,25 @@ class Counts:
     instructions: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained(Counts):
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        estimate: What was stated before it began: seconds, memory_bytes, tokens, row, recompute.
+        measured: What it then was of that; seconds and memory are those of scores and fine-tuning.
+        hold_out: The hold-out's perplexity after each epoch.
+        epoch: The epoch that was kept, from 1.
+    """
+
+    estimate: dict[str, float]
+    measured: dict[str, float]
+    hold_out: list[float]
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Counts, Course):
     """What a training came to; the fields are those of ``panza train --json``.
 
     Attributes:
@@ -58,7 +77,8 @@ class Trained(Counts):
         promoted: Whether it is in use now.
         verdict: Why, or why not.
         seconds: How long all of it took.
-        peak_memory_bytes: The most memory that was held, on the GPU where there is one.
+        peak_memory_bytes: The most memory that was held, on the GPU where there is one; loading the
+            base model aside.
         scores: Perplexity by column: base, few_shot, current, candidate.
     """
 
@@ -70,20 +90,62 @@ class Trained(Counts):
     scores: dict[str, dict[str, float] | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The mails of a training in tokens, by use.
+
+    Attributes:
+        train: To learn from.
+        plain: The held-out ones with no earlier mail in the prompt, for the base model.
+        shots: The same with five of them.
+        unseen: The same with as many as a draft has.
+    """
+
+    train: list[Example]
+    plain: list[Example]
+    shots: list[Example]
+    unseen: list[Example]
+
+    @classmethod
+    def of(cls, material: Material, parts: Split, seed: int) -> _Work:
+        return cls(
+            train=material.training_examples(parts.train, seed),
+            plain=material.examples(parts.held_out, 0),
+            shots=material.examples(parts.held_out, FEW_SHOT),
+            unseen=material.examples(parts.held_out, material.config.retrieval.emails),
+        )
+
+
 def adapters_folder(config: Config, account: Account) -> Registry:
     """Return the account's adapter registry."""
     return Registry(config.folder(account) / "adapters")
 
 
 def train(
-    config: Config, account: Account, store: Store, *, progress: Progress, seed: int = 0
+    config: Config,
+    account: Account,
+    store: Store,
+    *,
+    progress: Progress,
+    seed: int = 0,
+    state: Callable[[Plan], None] = lambda _plan: None,
 ) -> Trained:
     """Train an adapter on the owner's mails, and put it in use if it has proved itself.
 
     Interrupted anywhere and called again, it goes on where it was: instructions and embeddings
     are kept as they are made, and the fine-tuning has a checkpoint.
 
+    Args:
+        config: The whole configuration.
+        account: Whose mail is learned from.
+        store: Her mails.
+        progress: Told how far it is.
+        seed: Of everything random.
+        state: Told what scores and fine-tuning will take, before they begin.
+
     Raises:
+        trainer.errors.NotEnoughMemoryError: It will not fit; nothing was loaded or computed, but
+            for mails that are known to be longer than usual only then.
         trainer.errors.TrainerError: Too few mails, no model, a loss that is not a number.
         daemon.errors.StoreError: The store cannot be read or written.
         OSError: The adapter cannot be written.
@@ -92,15 +154,21 @@ def train(
     registry = adapters_folder(config, account)
     mails, left_out = usable(own_mails(store.mails()), newest=config.training.emails)
     parts = split(mails)
+    fitting.expected(config)
     material = Material.prepared(
         config, account, store, mails, held_out=parts.held_out, progress=progress
     )
-    scores = _bars(material, parts.held_out, registry, progress)
+    lm = material.lm
+    work = _Work.of(material, parts, seed)
     settings = finetune_settings(config.training, seed)
-    examples = material.training_examples(parts.train, seed)
-    rosa = _finetuned(material.lm, examples, settings, registry, progress)
-    unseen = material.examples(parts.held_out, config.retrieval.emails)
-    scores["candidate"] = _score(material.lm, "candidate", unseen, progress)
+    planned = _planned(config, lm, work, settings)
+    state(planned)
+    settings = replace(settings, row=planned.row, recompute=planned.recompute)
+    began = time.monotonic()
+    _forget_peak(lm)
+    scores = _bars(lm, work, registry, progress)
+    tuned = _finetuned(lm, work, settings, registry, progress)
+    scores["candidate"] = _score(lm, "candidate", work.unseen, progress)
     better, verdict = judge(scores)
     counts = Counts(
         examples=len(parts.train),
@@ -108,62 +176,131 @@ def train(
         left_out=dict(left_out),
         instructions=dict(Counter(one.source for one in material.instructions.values())),
     )
+    course = Course(
+        estimate=_estimate(planned),
+        measured={
+            "seconds": round(time.monotonic() - began, 1),
+            "memory_bytes": _peak_memory(lm),
+            "tokens": tuned.tokens,
+            "row": tuned.row,
+        },
+        hold_out=[round(value, 4) for value in tuned.hold_out],
+        epoch=tuned.epoch,
+    )
     manifest = registry.add(
         Manifest(
             id=registry.new_id(store.clock(), config.training.method),
             created=store.clock().isoformat(timespec="seconds"),
-            base=material.lm.name,
-            base_hash=material.lm.hash,
+            base=lm.name,
+            base_hash=lm.hash,
             method=config.training.method,
             counts=asdict(counts),
-            settings=asdict(settings),
+            settings={**asdict(settings), "precision": lm.precision},
             scores=scores,
+            course=asdict(course),
             verdict=verdict,
         ),
-        rosa.save,
+        lambda file: tuned.rosa.save(file, base_hash=lm.hash),
     )
     (registry.folder / _CHECKPOINT).unlink(missing_ok=True)
     if better:
         registry.promote(manifest.id)
     return Trained(
         **asdict(counts),
+        **asdict(course),
         adapter=manifest.id,
         promoted=better,
         verdict=verdict,
         seconds=round(time.monotonic() - started, 1),
-        peak_memory_bytes=_peak_memory(material.lm),
+        peak_memory_bytes=_peak_memory(lm),
         scores=scores,
     )
 
 
+def stated(planned: Plan) -> str:
+    """Return in a sentence what a training will take."""
+    minutes = planned.seconds / 60
+    takes = f"{minutes:.0f} min" if minutes >= 1.5 else f"{planned.seconds:.0f} s"  # noqa: PLR2004
+    return (
+        f"training takes about {takes} and {planned.memory_bytes >> 20} MiB of memory: "
+        f"{planned.tokens} tokens, {planned.row} at a time"
+        f"{', computed twice to save memory' if planned.recompute else ''}"
+    )
+
+
+def _planned(config: Config, lm: LanguageModel, work: _Work, settings: FinetuneSettings) -> Plan:
+    """Plan scores and fine-tuning for the model that is loaded and the mails as they are.
+
+    Raises:
+        trainer.errors.NotEnoughMemoryError: It will not fit.
+    """
+    model = shapes.read(base_model.resolve(config.model.name, cache=config.cache))
+    machine = Machine(
+        device="cuda" if lm.device.type == "cuda" else "cpu",
+        precision="4bit" if lm.precision == "4bit" else "fp32" if _wide(lm) else "bf16",
+        computed=lm.dtype.itemsize,
+        available=round(_memory(lm) * fitting.RESERVE),
+        speed=speed.measure(model, lm.device, lm.dtype),
+    )
+    mails = Mails(
+        [len(one.tokens) for one in work.train],
+        targets=sum(len(one.tokens) - one.learned for one in work.train),
+        # The hold-out is scored by the base model with and without mails, perhaps by the adapter in
+        # use, and by the candidate.
+        scored=_tokens(work.plain) + _tokens(work.shots) + 2 * _tokens(work.unseen),
+        judged=_tokens(work.unseen),
+        batch=settings.batch,
+        epochs=settings.epochs,
+    )
+    return plan(model, fitting.size(config.training), machine, mails)
+
+
+def _estimate(planned: Plan) -> dict[str, float]:
+    return {**asdict(planned), "seconds": round(planned.seconds, 1)}
+
+
+def _tokens(examples: Sequence[Example]) -> int:
+    return sum(len(one.tokens) for one in examples)
+
+
+def _wide(lm: LanguageModel) -> bool:
+    return lm.dtype == torch.float32
+
+
+def _memory(lm: LanguageModel) -> int:
+    """Return the bytes that this process holds or may still take, where the model computes."""
+    if lm.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(lm.device)[0] + torch.cuda.memory_reserved(lm.device))
+    return memory.available() + memory.resident()
+
+
 def _bars(
-    material: Material, held_out: Sequence[SentMail], registry: Registry, progress: Progress
+    lm: LanguageModel, work: _Work, registry: Registry, progress: Progress
 ) -> dict[str, dict[str, float] | None]:
     """Score all that a candidate has to beat."""
-    lm, emails = material.lm, material.config.retrieval.emails
-    shots = material.examples(held_out, FEW_SHOT)
     return {
-        "base": _score(lm, "base model", material.examples(held_out, 0), progress),
-        "few_shot": _score(lm, "base model with five mails", shots, progress),
-        "current": _current(lm, registry, material.examples(held_out, emails), progress),
+        "base": _score(lm, "base model", work.plain, progress),
+        "few_shot": _score(lm, "base model with five mails", work.shots, progress),
+        "current": _current(lm, registry, work.unseen, progress),
     }
 
 
 def _finetuned(
     lm: LanguageModel,
-    examples: Sequence[Example],
+    work: _Work,
     settings: FinetuneSettings,
     registry: Registry,
     progress: Progress,
-) -> RosaModel:
+) -> Finetuned:
     registry.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return finetune(
         lm,
-        examples,
+        work.train,
         settings,
+        hold_out=work.unseen,
         checkpoint=registry.folder / _CHECKPOINT,
         progress=lambda step, total: progress("fine-tuning", step, total),
-    ).rosa
+    )
 
 
 def overridden(config: Config, given: Mapping[str, object]) -> Config:
@@ -183,7 +320,9 @@ def finetune_settings(training: Training, seed: int = 0) -> FinetuneSettings:
         shape["density"] = 0.0
     elif training.method == "full":
         shape |= {"rank": 0, "density": 1.0}
-    return FinetuneSettings(rosa=RosaConfig(**shape), epochs=training.epochs, seed=seed)
+    return FinetuneSettings(
+        rosa=RosaConfig(**shape), epochs=training.epochs, patience=training.patience, seed=seed
+    )
 
 
 def judge(scores: dict[str, dict[str, float] | None]) -> tuple[bool, str]:
@@ -222,17 +361,25 @@ def _score(
 def _current(
     lm: LanguageModel, registry: Registry, examples: list[Example], progress: Progress
 ) -> dict[str, float] | None:
-    current = registry.current()
-    if current is None or registry.manifest(current).base_hash != lm.hash:
+    current = registry.in_use(base_hash=lm.hash).adapter
+    if current is None:
         return None
-    rosa = load_rosa_model(lm.model, registry.weights(current, base_hash=lm.hash))
+    rosa = registry.load(current, lm)
     try:
         return _score(lm, "adapter in use", examples, progress)
     finally:
         rosa.unload()
 
 
+def _forget_peak(lm: LanguageModel) -> None:
+    """Begin to measure the peak anew: while a model is read, its file may be in memory as well."""
+    if lm.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(lm.device)
+    else:
+        memory.forget_peak()
+
+
 def _peak_memory(lm: LanguageModel) -> int:
     if lm.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(lm.device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return memory.peak()

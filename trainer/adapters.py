@@ -40,6 +40,8 @@ class Manifest:
         counts: Mails by use: trained, held out, left out by reason, instructions by source.
         settings: The settings of the training.
         scores: Scores by column: base, few_shot, current, candidate.
+        course: How the training went: what was estimated, what was measured, the hold-out's
+            perplexity after each epoch, and the epoch that was kept.
         verdict: Why it was promoted, or why it was kept aside.
         files: SHA-256 of each file beside the manifest, hex.
     """
@@ -52,6 +54,7 @@ class Manifest:
     counts: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    course: dict[str, Any] = field(default_factory=dict)
     verdict: str = ""
     files: dict[str, str] = field(default_factory=dict)
 

@@ -53,6 +53,27 @@ class DivergedError(TrainerError):
         self.step = step
 
 
+class NotEnoughMemoryError(TrainerError):
+    """A training that will not fit, told before anything of it is done.
+
+    Attributes:
+        needed: The least bytes with which it could be done.
+        available: The bytes that there are.
+        device: Where they are: ``cpu`` or ``cuda``.
+        fits: Settings, each by itself, with which it would fit: names of the adapter's settings,
+            ``method`` or ``precision``, and their values. Empty where only a smaller model helps.
+    """
+
+    def __init__(
+        self, needed: int, available: int, device: str, fits: tuple[tuple[str, float | str], ...]
+    ) -> None:
+        super().__init__(
+            f"a training needs at least {needed >> 20} MiB of "
+            f"{'the GPU' if device == 'cuda' else 'memory'}, and {available >> 20} are free"
+        )
+        self.needed, self.available, self.device, self.fits = needed, available, device, fits
+
+
 class OutOfMemoryError(TrainerError):
     """Even the smallest piece of a training step does not fit into memory.
 
