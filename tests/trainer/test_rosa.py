@@ -326,6 +326,14 @@ def test_the_mask_is_the_dense_references_top_k(make_tiny: Make, criterion: str)
         assert torch.equal(indices(rosa.layers[name]), top), name
 
 
+def test_a_layer_that_no_gradient_reaches_is_named(tiny: LanguageModel) -> None:
+    """Where backward does not come through a layer, no mask is chosen and the layer is named."""
+    rosa = get_rosa_model(tiny.model, RosaConfig())
+    with pytest.raises(ValueError, match=r"model\.layers\.0\.self_attn\.q_proj"):
+        rosa.choose_masks(lambda: None, [1])
+    assert not any(one.numel() for one in rosa.sparse_parameters().values())
+
+
 def test_scores_are_summed_over_processes_before_the_mask_is_chosen() -> None:
     """What `reduce` adds to the scores decides with them."""
     torch.manual_seed(0)
@@ -485,9 +493,12 @@ def test_a_mask_is_saved_in_four_bytes_an_entry(make_tiny: Make, tmp_path: Path)
 
 
 def test_a_mask_file_of_another_model_is_refused(make_tiny: Make, tmp_path: Path) -> None:
-    """The masks of a model of other shapes, or an adapter's file, are refused."""
+    """The masks of a model of other shapes or hash, or an adapter's file, are refused."""
     rosa = random_adapter(make_tiny(), RosaConfig(target_modules=("up_proj",)))
-    rosa.save_masks(tmp_path / "m")
+    rosa.save_masks(tmp_path / "m", base_hash="one")
+    rosa.load_masks(tmp_path / "m", base_hash="one")
+    with pytest.raises(ValueError, match="another model"):
+        rosa.load_masks(tmp_path / "m", base_hash="two")
     other = get_rosa_model(make_tiny().model, RosaConfig())
     with pytest.raises(ValueError, match="another model"):
         other.load_masks(tmp_path / "m")

@@ -121,6 +121,9 @@ class RosaModel(BaseTuner):
             lengths: The tokens of each mail in the row.
             reduce: Sums a tensor over all processes in place, where several train together; each
                 must call it as often, so all need the same layers.
+
+        Raises:
+            ValueError: Backward did not come through a layer.
         """
         config = self.adapter_config
         choice = MaskChoice(tuple(lengths), config.criterion, config.structure, reduce)
@@ -137,6 +140,8 @@ class RosaModel(BaseTuner):
         finally:
             for _, module, _ in chosen:
                 module.chooser = None
+        if missed := [layer for layer, _, _ in chosen if layer not in masks]:
+            raise ValueError(f"no gradient reached {', '.join(missed[:3])}; leave it unadapted")
         for layer, module, name in chosen:
             module.set_mask(name, masks[layer])
 
@@ -206,21 +211,25 @@ class RosaModel(BaseTuner):
         notes = {"base": base_hash, "config": json.dumps(asdict(self.adapter_config))}
         write(file, FORMAT, self.tensors(), notes)
 
-    def save_masks(self, file: Path) -> None:
-        """Write where the active adapter's S has its entries: four bytes for each, and names."""
-        tensors = {name: tensor.detach().cpu() for name, tensor in self._indices().items()}
-        shapes = {name: [m.out_features, m.in_features] for name, m, _ in self._active()}
-        write(file, MASKS, tensors, {"shapes": json.dumps(shapes)})
+    def save_masks(self, file: Path, *, base_hash: str = "") -> None:
+        """Write where the active adapter's S has its entries: four bytes for each, and names.
 
-    def load_masks(self, file: Path) -> None:
+        Args:
+            file: Where.
+            base_hash: As for `save`.
+        """
+        tensors = {name: tensor.detach().cpu() for name, tensor in self._indices().items()}
+        write(file, MASKS, tensors, {"base": base_hash, "shapes": self._shapes()})
+
+    def load_masks(self, file: Path, *, base_hash: str = "") -> None:
         """Put the active adapter's S, at zero, where a file says.
 
         Raises:
             ValueError: It is no such file, is damaged, or was made for another model.
         """
         tensors, notes = read(file, MASKS)
-        shapes = {name: [m.out_features, m.in_features] for name, m, _ in self._active()}
-        if json.loads(notes["shapes"]) != shapes or set(tensors) != set(self._indices()):
+        other = base_hash and notes["base"] and base_hash != notes["base"]
+        if other or notes["shapes"] != self._shapes() or set(tensors) != set(self._indices()):
             raise ValueError(f"{file.name} holds the masks of another model or other settings")
         for layer, module, name in self._active():
             if f"{layer}.indices" in tensors:
@@ -230,6 +239,9 @@ class RosaModel(BaseTuner):
         """Return the layers of the active adapter: name, layer, the adapter's name."""
         name = self.active_adapters[0]
         return [(n, m, name) for n, m in self.layers.items() if name in m.rosa_values]
+
+    def _shapes(self) -> str:
+        return json.dumps({n: [m.out_features, m.in_features] for n, m, _ in self._active()})
 
     def _density(self, layer: str) -> float:
         return self.adapter_config.density_of(layer)
