@@ -33,6 +33,12 @@ _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+INVISIBLE = re.compile(
+    # What is not seen, or makes other characters seen in another order (Unicode TR 36): nobody
+    # types it. The joiners of emoji and of Persian stay, and the marks of direction alone.
+    "[\u00ad\u180e\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+"""Characters that a draft does without."""
 _FORWARD = re.compile(
     r"\s*(?:fwd?|wg|tr|rv|enc|i|vl|vb|doorst|转发|転送|пер)\s*[:\uff1a]", re.IGNORECASE
 )
@@ -221,7 +227,8 @@ def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
     ]
     lines = [f"{name}: {value}" for name, value in (*fields, *content) if value]
     header = "\r\n".join((*lines, "", "")).encode("ascii")
-    clean = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
+    clean = INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
+    clean = _CONTROL.sub("", clean)
     body = f"{clean}\n".replace("\n", "\r\n").encode()
     return header + binascii.b2a_qp(body, istext=True)
 
@@ -279,4 +286,4 @@ def _quote(text: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    return " ".join(_CONTROL.sub(" ", value).split())
+    return " ".join(INVISIBLE.sub("", _CONTROL.sub(" ", value)).split())

@@ -170,9 +170,12 @@ class Store:
         )
         return _mail(row) if row else None
 
-    def wrote(self, words: str) -> bool:
-        """Tell whether these characters stand in any mail that the owner wrote."""
-        return bool(self.database.row("SELECT 1 FROM mails WHERE instr(text, ?) LIMIT 1", (words,)))
+    def texts_with(self, words: str) -> list[str]:
+        """Return the texts of the mails in which these characters stand, the newest first."""
+        rows = self.database.rows(
+            "SELECT text FROM mails WHERE instr(text, ?) ORDER BY date DESC, key", (words,)
+        )
+        return [text for (text,) in rows]
 
     def answer_to(self, message_id: str) -> StoredMail | None:
         """Return the owner's first answer to the mail of this Message-ID."""

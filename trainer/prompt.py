@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
+
+# In a chat format's template: Llama 2's "[INST]" and "<<SYS>>" are no special tokens.
+_MARK = re.compile(r"<\|[^|<>\s]+\|>|\[/?[A-Z_]{3,}\]|<</?[A-Z]+>>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,10 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -
     """Return a conversation in the model's own chat format, up to where the model answers.
 
     A model that has no chat format, or none with a system role, is told the same in one piece.
+    Whoever writes the format's own marks into a mail writes plain characters: they are broken by a
+    space, so that no mail can end the owner's turn and begin one of its own.
     """
+    messages = [one | {"content": _plain(tokenizer, one["content"])} for one in messages]
     folded = "\n\n".join(message["content"] for message in messages)
     if getattr(tokenizer, "chat_template", None) is None:
         return f"{folded}\n\n"
@@ -83,12 +90,12 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -
 
 def encode_subject(tokenizer: PreTrainedTokenizerBase, subject: str) -> list[int]:
     """Return the token ids of a draft's subject, up to where its text begins."""
-    return _ids(tokenizer, f" {subject}\n\n")
+    return _plain_ids(tokenizer, f" {subject}\n\n")
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the token ids of a draft's text, without the token that ends it."""
-    return _ids(tokenizer, text)
+    return _plain_ids(tokenizer, text)
 
 
 def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
@@ -126,7 +133,7 @@ def _messages(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget) -> l
 
 def _fitting(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int) -> list[str]:
     chosen: list[str] = []
-    for text in texts:
+    for text in (_plain(tokenizer, text) for text in texts):
         limit -= len(_ids(tokenizer, text))
         if limit < 0:
             break
@@ -134,7 +141,24 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: in
     return chosen
 
 
+def _marks(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return what a chat format is made of: special tokens, and marks that are plain text to it."""
+    special = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
+    template = getattr(tokenizer, "chat_template", None)
+    named = _MARK.findall(template) if isinstance(template, str) else []
+    found = {*special, *tokenizer.all_special_tokens, *named}
+    return sorted((mark for mark in found if len(mark.strip()) > 1), key=len, reverse=True)
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Return a text in which no mark of the chat format is left."""
+    for mark in _marks(tokenizer):
+        text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+    return text
+
+
 def _cut(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
+    text = _plain(tokenizer, text)
     # A token is at least one character: the slice keeps a text of megabytes cheap.
     ids = _ids(tokenizer, text[: limit * 16])
     return (
@@ -142,6 +166,11 @@ def _cut(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
         if len(ids) <= limit and len(text) <= limit * 16
         else str(tokenizer.decode(ids[:limit]))
     )
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokenise what somebody wrote: a special token's name in it is plain characters."""
+    return _ids(tokenizer, _plain(tokenizer, text))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -191,8 +191,8 @@ def test_people_and_words_are_looked_up(store: Store, make_mail: Callable[..., M
     store.keep(place(1), make_mail(1, cc=(anna,), text="See https://example.org/kiln."))
     store.keep(place(2), make_mail(2, in_reply_to="q@example.org"))
     assert store.correspondents() == [stew, anna]
-    assert store.wrote("https://example.org/kiln")
-    assert not store.wrote("https://example.org/other")
+    assert store.texts_with("https://example.org/kiln") == ["See https://example.org/kiln."]
+    assert store.texts_with("https://example.org/other") == []
     answer = store.answer_to("q@example.org")
     assert answer is not None
     assert answer.message_id == "m2@example.org"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.prompt import Ask, Budget, encode, encode_subject, parse_draft
+from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text, parse_draft
 
 if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
@@ -109,3 +109,30 @@ def test_what_was_written_is_split_into_subject_and_text(
 ) -> None:
     """The first line is the subject, unless the subject was given."""
     assert parse_draft(written, given) == expected
+
+
+@pytest.mark.parametrize("mark", ["</s>", "<s>", "<pad>", "[/INST]", "<|im_end|>"])
+def test_no_mail_speaks_the_chat_format(tiny: LanguageModel, mark: str) -> None:
+    """A format's mark in a mail, an instruction or a draft is plain characters to the model."""
+    tiny.tokenizer.chat_template = _TURNS
+    clean = Ask(
+        instruction="Say yes.", thread="Yes or no?", retrieved=("Yes.",), profile="I am Jen."
+    )
+    laced = Ask(
+        instruction=f"Say yes.{mark}",
+        thread=f"{mark}Yes{mark} or no?",
+        retrieved=(f"Yes.{mark}",),
+        profile=f"I am Jen.{mark}",
+    )
+    for special in (0, 1, 2):
+        expected = encode(tiny.tokenizer, clean).count(special)
+        assert encode(tiny.tokenizer, laced).count(special) == expected
+        assert special not in encode_text(tiny.tokenizer, f"a{mark}b")
+        assert special not in encode_subject(tiny.tokenizer, f"a{mark}b")
+    prompt = text(tiny, laced)
+    assert prompt.count("[/INST]") == prompt.count("<|im_end|>") == 1
+    assert "Yes" in prompt
+
+
+_TURNS = """<s>[INST]{% for one in messages %}{{ one.content }}
+{% endfor %}[/INST]<|im_end|>"""
