@@ -100,7 +100,7 @@ def search(options: Namespace) -> Outcome:
 
             embedder = embedding.load()
         retrieval = Retrieval(store, embedder, threshold=config.retrieval.threshold)
-        hits = retrieval.search(options.query, options.count)
+        hits = retrieval.search(options.query, options.count, secrets=True)
     results = [
         {
             "message_id": hit.message_id,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from trainer.confidential import secret_in
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -124,6 +126,7 @@ class Retrieval:
         to: Collection[str] = (),
         before: datetime | None = None,
         exclude: Collection[str] = (),
+        secrets: bool = False,
     ) -> list[Hit]:
         """Return at most ``k`` mails, the best first.
 
@@ -135,6 +138,8 @@ class Retrieval:
             before: Only mails that were sent before this moment, aware. Whoever asks about a mail
                 passes its date, so that neither it nor what came after it is found.
             exclude: The keys of mails that shall not be found.
+            secrets: Mails that hold a secret are found as well: for their owner's eyes, never for
+                a prompt, since a model may repeat what it is shown.
         """
         if k < 1 or not query.strip() or self._store.note(_EMBEDDER) != self._embedder.hash:
             return []
@@ -155,8 +160,15 @@ class Retrieval:
         points = {
             n: s + gains.get(n, 0) for n, s in zip(numbers, scores[rows].tolist(), strict=True)
         }
-        best = sorted(numbers, key=lambda number: (-points[number], number))[:k]
-        return self._hits(best, dict(zip(numbers, cosines[rows].tolist(), strict=True)))
+        order = sorted(numbers, key=lambda number: (-points[number], number))
+        known = dict(zip(numbers, cosines[rows].tolist(), strict=True))
+        found: list[Hit] = []
+        for start in range(0, len(order), k):  # nearly always the first k are all
+            hits = self._hits(order[start : start + k], known)
+            found += (hit for hit in hits if secrets or not secret_in(f"{hit.subject}\n{hit.text}"))
+            if len(found) >= k:
+                break
+        return found[:k]
 
     def recipients(self, key: str) -> tuple[str, ...]:
         """Return the addresses that the mail of a key was to; none where it is not in the store."""

@@ -184,3 +184,17 @@ def test_a_dropped_mail_is_not_found(filled: Store, retrieval: Retrieval) -> Non
     assert retrieval.search("kiln", 3) == []
     assert filled.database.row("SELECT count(*) FROM embeddings") == (0,)
     assert filled.database.row("SELECT count(*) FROM words WHERE words MATCH 'kiln'") == (0,)
+
+
+def test_a_mail_with_a_secret_is_for_its_owner_alone(
+    filled: Store, embedder: HashingEmbedder, make_mail: Callable[..., Mail]
+) -> None:
+    """What holds a secret is found by its owner's search and never shown to a prompt."""
+    words = "The door code for the meeting on Friday is 4821."
+    filled.keep(Place("server", 1, 99), make_mail(99, text=words))
+    retrieval = Retrieval(filled, embedder)
+    retrieval.index()
+    assert retrieval.search(words, 2, secrets=True)[0].text == words
+    shown = [hit.text for hit in retrieval.search(words, 2)]
+    assert shown[0] == TEXTS[4]
+    assert (len(shown), words in shown) == (2, False)
