@@ -9,10 +9,10 @@ from connectors.base import MessageError, Role
 from connectors.mail import parse
 from connectors.mbox import MboxConnector
 from daemon.errors import UnfitError
-from daemon.material import Material, own_mails
+from daemon.material import Material, corpus
 from daemon.sync import reason_to_leave_out
 from daemon.training import FEW_SHOT, adapters_folder
-from trainer.corpus import split, usable
+from trainer.corpus import split
 from trainer.evaluation import overlap, perplexity
 from trainer.generate import Sampling, write_many
 
@@ -110,13 +110,13 @@ def _score(
 
 def _held_out(store: Store, config: Config) -> tuple[list[SentMail], list[SentMail]]:
     """Return all usable mails, and the held-out ones among them."""
-    mails, _ = usable(own_mails(store.mails()), newest=config.training.emails)
+    mails, _ = corpus(store.mails(), newest=config.training.emails)
     return mails, list(split(mails).held_out)
 
 
 def _from_mbox(file: Path, account: Account) -> tuple[list[SentMail], list[SentMail]]:
     """Return the usable mails of an mbox, twice: all of them are judged by."""
-    mails, left_out = usable(own_mails(list(_own(file, account))))
+    mails, left_out = corpus(list(_own(file, account)))
     if not mails:
         raise UnfitError(
             f"{file} holds no usable mail of {account.name}'s addresses",

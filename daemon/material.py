@@ -19,6 +19,7 @@ from trainer.playback import Instruction, Playback, Source
 from trainer.prompt import Ask
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from connectors.mail import Mail
@@ -44,9 +45,24 @@ def own_mails(stored: Sequence[StoredMail | Mail]) -> list[SentMail]:
             subject=mail.subject,
             text=signatures.strip(mail.text),
             answered=mail.answered,
+            copies=len(mail.cc),
         )
         for mail in stored
     ]
+
+
+def corpus(
+    stored: Sequence[StoredMail | Mail], *, newest: int = 1000
+) -> tuple[list[SentMail], Counter[str]]:
+    """Return the mails that a training can use, each with its language, and the others counted.
+
+    Args:
+        stored: All mails of the owner.
+        newest: How many of the usable ones are training targets.
+    """
+    mails, left_out = usable(own_mails(stored), newest=newest)
+    # Told here rather than when mail is read: only a training asks, and the tables are large.
+    return [replace(mail, language=language.identify(mail.text)) for mail in mails], left_out
 
 
 def load_base(config: Config) -> LanguageModel:
@@ -115,7 +131,7 @@ def play_back_missing(
     Raises:
         trainer.errors.ModelMissingError: The model is not on this machine.
     """
-    mails, _ = usable(own_mails(store.mails()), newest=emails)
+    mails, _ = corpus(store.mails(), newest=emails)
     base = cache(partial(load_base, config))
     _played(
         _Kept(store, save),
@@ -130,10 +146,8 @@ def play_back_missing(
 def _played(
     kept: _Kept, complete: Complete, model: str, mails: Sequence[SentMail], progress: Progress
 ) -> dict[str, Instruction]:
-    # Told here rather than when mail is read: only a training asks, and the tables are large.
-    labelled = [replace(mail, language=language.identify(mail.text)) for mail in mails]
     return Playback(kept, complete, model).instructions(
-        labelled, lambda done, total: progress("writing instructions", done, total)
+        mails, lambda done, total: progress("writing instructions", done, total)
     )
 
 

@@ -22,7 +22,7 @@ from daemon.store import Store
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from connectors.mail import Address
@@ -68,14 +68,23 @@ def train(options: Namespace) -> Outcome:
             )
         store.note_trained()
         outcome.update(asdict(trained))
+    learned = f"learned from {trained.examples} mails, judged by {trained.held_out}"
     lines = [
         f"{trained.adapter} {trained.verdict}",
-        f"learned from {trained.examples} mails, judged by {trained.held_out}",
+        learned + _in_languages(trained.languages),
         f"took {trained.seconds:.0f} s and {trained.peak_memory_bytes // 2**20} MiB of memory",
         *_score_lines(trained.scores),
         *(f"  left out: {count} {reason}" for reason, count in trained.left_out.items()),
     ]
     return Outcome(outcome, "\n".join(lines))
+
+
+def _in_languages(counts: Mapping[str, int]) -> str:
+    """Return how many mails are in which language, "" where there is only one."""
+    known = {name: count for name, count in counts.items() if name}
+    if len(known) < 2:  # noqa: PLR2004 - nothing to tell apart
+        return ""
+    return " (" + ", ".join(f"{count} {name}" for name, count in known.items()) + ")"
 
 
 def evaluate(options: Namespace) -> Outcome:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from daemon import fitting
-from daemon.material import Material, own_mails
+from daemon.material import Material, corpus
 from trainer import base_model, memory, shapes, speed
 from trainer.adapters import Manifest, Registry
-from trainer.corpus import split, usable
+from trainer.corpus import split
 from trainer.evaluation import perplexity
 from trainer.finetune import FinetuneSettings, finetune
 from trainer.plan import Machine, Mails, Plan, plan
@@ -41,12 +41,14 @@ class Counts:
     Attributes:
         examples: How many mails it learned from.
         held_out: How many it was judged by.
+        languages: How many of both are in which language (ISO 639-1), "" where not known.
         left_out: How many mails were not used, by reason.
         instructions: How many instructions came from the model, how many from the mail's words.
     """
 
     examples: int
     held_out: int
+    languages: dict[str, int]
     left_out: dict[str, int]
     instructions: dict[str, int]
 
@@ -152,7 +154,7 @@ def train(
     """
     started = time.monotonic()
     registry = adapters_folder(config, account)
-    mails, left_out = usable(own_mails(store.mails()), newest=config.training.emails)
+    mails, left_out = corpus(store.mails(), newest=config.training.emails)
     parts = split(mails)
     fitting.expected(config)
     material = Material.prepared(
@@ -173,6 +175,7 @@ def train(
     counts = Counts(
         examples=len(parts.train),
         held_out=len(parts.held_out),
+        languages=dict(Counter(mail.language for mail in mails).most_common()),
         left_out=dict(left_out),
         instructions=dict(Counter(one.source for one in material.instructions.values())),
     )
