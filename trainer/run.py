@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class Run:
         """
         self.rosa.base.train()
         try:
-            with self._watched(), mail_by_mail(self.rosa.base):
+            with self._watched(), self._apart():
                 self._train()
             self._take_best()
         except DivergedError:
@@ -158,6 +158,9 @@ class Run:
                     if isinstance(module, GradientCheckpointingLayer):
                         hooks.enter_context(module.register_forward_hook(watch))
             yield
+
+    def _apart(self) -> AbstractContextManager[None]:
+        return mail_by_mail(self.rosa.base) if self._objective.packs else nullcontext()
 
     # The hold-out
 

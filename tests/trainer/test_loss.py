@@ -20,11 +20,14 @@ from transformers import (
     MambaConfig,
     MistralConfig,
     Qwen2Config,
+    Qwen3NextConfig,
 )
 
 from trainer.base_model import LanguageModel
 from trainer.examples import Example, lines, pack
+from trainer.finetune import FinetuneSettings, finetune
 from trainer.loss import Objective
+from trainer.rosa import RosaConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +65,16 @@ IN_LINES = {
         **_SPECIAL, vocab_size=_VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4
     ),
     "position bias": BloomConfig(**_SMALL, hidden_size=32),
+    "half recurrent": Qwen3NextConfig(
+        **_SHAPE,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        linear_num_value_heads=2,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        mlp_only_layers=[0, 1],
+    ),
 }
 
 
@@ -175,6 +188,18 @@ def test_models_that_mix_mails_in_a_row_get_each_in_its_own_line(name: str) -> N
     some = mails(40, 20, 39, 21)
     assert objective.rows(some, 400) == [[some[1], some[3]], [some[2], some[0]]]
     assert objective.lengths([some[1], some[3]]) == [21, 21]
+
+
+@pytest.mark.parametrize("name", ["position bias", "half recurrent"])
+def test_models_that_mix_mails_in_a_row_are_trained(name: str) -> None:
+    """A whole training in padded lines, mask and hold-out and all, learns."""
+    lm, some = loaded(IN_LINES[name]), mails(40, 41, 20, 21)
+    settings = FinetuneSettings(
+        rosa=RosaConfig(rank=2, density=0.05), epochs=8, batch=4, row=90, lora_rate=0.02, warmup=1
+    )
+    done = finetune(lm, some, settings, hold_out=some[:2])
+    assert done.losses[-1] < done.losses[0]
+    assert (done.tokens, done.positions) == (8 * 122, 8 * 124)
 
 
 def test_at_most_a_twentieth_of_the_positions_is_padding() -> None:
