@@ -8,8 +8,10 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from trainer.errors import OutOfMemoryError
 from trainer.rosa import RosaConfig
 from trainer.run import Run
+from trainer.step import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,16 +124,22 @@ def finetune(
     """
     if not examples:
         raise ValueError("there are no examples to learn from")
-    run = Run(
-        lm,
-        examples,
-        hold_out,
-        settings,
-        checkpoint=checkpoint,
-        identity=_identity(lm, examples, hold_out, settings),
-        progress=progress,
-    )
-    run.train()
+    try:
+        run = Run(
+            lm,
+            examples,
+            hold_out,
+            settings,
+            checkpoint=checkpoint,
+            identity=_identity(lm, examples, hold_out, settings),
+            progress=progress,
+        )
+        run.train()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        longest = max(len(one.tokens) for one in examples)
+        raise OutOfMemoryError(longest, settings.row) from error
     state = run.state
     return Finetuned(
         rosa=run.rosa,

@@ -305,8 +305,13 @@ def lack_of_memory() -> Iterator[Memory]:
     try:
         yield memory
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(x in str(error) for x in _NO_MEMORY):
+        if not out_of_memory(error):
             raise
         memory.lacked = True
     if memory.lacked and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python's or torch's says that memory is lacking."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from trainer import checkpoint as files
 from trainer.errors import CheckpointError, DivergedError, OutOfMemoryError
@@ -212,6 +213,44 @@ def test_a_gradient_that_is_no_number_ends_the_training(make_tiny: Make, tmp_pat
     after = lm.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_optimizer_too_can_lack_memory(make_tiny: Make) -> None:
+    """Where there is no room for what the optimizer keeps, the same error says so."""
+    lm = make_tiny()
+
+    def fill(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    handle = register_optimizer_step_pre_hook(fill)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            finetune(lm, MAILS, LORA)
+    finally:
+        handle.remove()
+
+
+def test_whole_modules_are_trained_with_fp32_masters(make_tiny: Make, tmp_path: Path) -> None:
+    """Of a bf16 model, a module that is trained whole learns in fp32, and a resume is exact."""
+    file = tmp_path / "c.safetensors"
+    config = RosaConfig(rank=4, density=0.02, modules_to_save=("lm_head",))
+    settings = dataclasses.replace(SETTINGS, rosa=config)
+
+    def stop(done: int, total: int) -> None:
+        del total
+        if done == 2:
+            raise KeyboardInterrupt
+
+    whole = finetune(make_tiny(dtype=torch.bfloat16), MAILS, settings)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(make_tiny(dtype=torch.bfloat16), MAILS, settings, checkpoint=file, progress=stop)
+    resumed = finetune(make_tiny(dtype=torch.bfloat16), MAILS, settings, checkpoint=file)
+    assert resumed.losses == whole.losses
+    found, expected = resumed.rosa.tensors(), whole.rosa.tensors()
+    (head,) = (name for name in expected if "lm_head" in name)
+    assert expected[head].dtype is torch.float32
+    assert not torch.equal(expected[head], expected[head].bfloat16().float())
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_long_gradient_is_shortened(make_tiny: Make) -> None:
