@@ -207,6 +207,13 @@ def _train(commands: Any) -> None:  # noqa: ANN401
         "--emails", type=_positive, metavar="N", help="learn from the newest N mails"
     )
     train.add_argument("--epochs", type=_positive, metavar="N", help="see each mail N times")
+    train.add_argument(
+        "--processes",
+        type=_positive,
+        metavar="N",
+        default=1,
+        help="share the work among N processes, each with a GPU of its own; by default one",
+    )
 
 
 def _write(commands: Any) -> None:  # noqa: ANN401

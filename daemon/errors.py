@@ -432,6 +432,15 @@ def _(error: training.OutOfMemoryError) -> Advice:
 
 
 @advice.register
+def _(error: training.PeerError) -> Advice:
+    step = (
+        "The adapter in use stays. Often the memory of one was not enough: train again, with fewer "
+        "processes if it happens again; it goes on where it was."
+    )
+    return Advice(f"{error}.".capitalize(), step, FAILED)
+
+
+@advice.register
 def _(error: training.CheckpointError) -> Advice:
     step = "Make room there and train again: it goes on from the checkpoint before."
     return Advice(str(error), step, FAILED)

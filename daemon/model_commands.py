@@ -64,6 +64,7 @@ def train(options: Namespace) -> Outcome:
                 account,
                 store,
                 progress=progress,
+                processes=options.processes,
                 state=lambda planned: _say(training.stated(planned)),
             )
         store.note_trained()

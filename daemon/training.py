@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from daemon import fitting
+from daemon.errors import UnfitError
 from daemon.material import Material, corpus
 from trainer import base_model, memory, shapes, speed
 from trainer.adapters import Manifest, Registry
@@ -130,6 +132,7 @@ def train(
     *,
     progress: Progress,
     seed: int = 0,
+    processes: int = 1,
     state: Callable[[Plan], None] = lambda _plan: None,
 ) -> Trained:
     """Train an adapter on the owner's mails, and put it in use if it has proved itself.
@@ -143,6 +146,7 @@ def train(
         store: Her mails.
         progress: Told how far it is.
         seed: Of everything random.
+        processes: How many share the fine-tuning, each with a GPU of its own.
         state: Told what scores and fine-tuning will take, before they begin.
 
     Raises:
@@ -163,13 +167,14 @@ def train(
     lm = material.lm
     work = _Work.of(material, parts, seed)
     settings = finetune_settings(config.training, seed)
-    planned = _planned(config, lm, work, settings)
+    _enough_gpus(lm, processes)
+    planned = _planned(config, lm, work, settings, processes)
     state(planned)
     settings = replace(settings, row=planned.row, recompute=planned.recompute)
     began = time.monotonic()
     _forget_peak(lm)
     scores = _bars(lm, work, registry, progress)
-    tuned = _finetuned(lm, work, settings, registry, progress)
+    tuned = _finetuned(config, lm, work, settings, registry, progress, processes)
     scores["candidate"] = _score(lm, "candidate", work.unseen, progress)
     better, verdict = judge(scores)
     counts = Counts(
@@ -231,19 +236,31 @@ def stated(planned: Plan) -> str:
     )
 
 
-def _planned(config: Config, lm: LanguageModel, work: _Work, settings: FinetuneSettings) -> Plan:
+def _enough_gpus(lm: LanguageModel, processes: int) -> None:
+    if lm.device.type == "cuda" and processes > torch.cuda.device_count():
+        raise UnfitError(
+            f"{processes} processes need as many GPUs, and there are {torch.cuda.device_count()}.",
+            "Choose fewer with --processes.",
+        )
+
+
+def _planned(
+    config: Config, lm: LanguageModel, work: _Work, settings: FinetuneSettings, processes: int
+) -> Plan:
     """Plan scores and fine-tuning for the model that is loaded and the mails as they are.
 
     Raises:
         trainer.errors.NotEnoughMemoryError: It will not fit.
     """
+    gpu = lm.device.type == "cuda"
     model = shapes.read(base_model.resolve(config.model.name, cache=config.cache))
     machine = Machine(
-        device="cuda" if lm.device.type == "cuda" else "cpu",
+        device="cuda" if gpu else "cpu",
         precision="4bit" if lm.precision == "4bit" else "fp32" if _wide(lm) else "bf16",
         computed=lm.dtype.itemsize,
-        available=round(_memory(lm) * fitting.RESERVE),
-        speed=speed.measure(model, lm.device, lm.dtype),
+        # Each of several processes has a GPU of its own, but they share memory and cores.
+        available=round(_memory(lm) * fitting.RESERVE / (1 if gpu else processes)),
+        speed=speed.measure(model, lm.device, lm.dtype) * (processes if gpu else 1),
     )
     mails = Mails(
         [len(one.tokens) for one in work.train],
@@ -288,15 +305,23 @@ def _bars(
     }
 
 
-def _finetuned(
+def _finetuned(  # noqa: PLR0917 - all of it is needed
+    config: Config,
     lm: LanguageModel,
     work: _Work,
     settings: FinetuneSettings,
     registry: Registry,
     progress: Progress,
+    processes: int,
 ) -> Finetuned:
     registry.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return finetune(
+    share = finetune
+    if processes > 1:
+        from trainer import peers
+
+        base = peers.Base(lm.name, config.cache, config.model.precision, config.model.device)
+        share = partial(peers.finetune, processes, base)
+    return share(
         lm,
         work.train,
         settings,

@@ -83,8 +83,24 @@ class OutOfMemoryError(TrainerError):
     """
 
     def __init__(self, tokens: int, row: int) -> None:
-        super().__init__(f"a mail of {tokens} tokens does not fit into memory by itself")
+        super().__init__(
+            f"the training does not fit into memory, even with one mail (of up to {tokens} tokens) "
+            "at a time"
+        )
         self.tokens, self.row = tokens, row
+
+
+class PeerError(TrainerError):
+    """One of several processes that train together has ended in the middle.
+
+    Attributes:
+        processes: How many there were.
+        code: Its exit code, or minus the signal that ended it.
+    """
+
+    def __init__(self, processes: int, code: int) -> None:
+        super().__init__(f"one of {processes} processes that train together ended with {code}")
+        self.processes, self.code = processes, code
 
 
 class CheckpointError(TrainerError):

@@ -60,6 +60,7 @@ CASES = [
         "training.rosa.density: 0.003",
     ),
     (trainer_errors.OutOfMemoryError(384, 96), 1, "smaller model"),
+    (trainer_errors.PeerError(2, -9), 1, "fewer processes"),
     (trainer_errors.CheckpointError("/data/x", "No space left on device"), 1, "Make room"),
     (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 1, "Make room"),
     (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 1, "right"),
