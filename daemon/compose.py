@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from connectors import headers
 from connectors.mail import Address
+from daemon.guards import INVISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,12 +34,6 @@ _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-INVISIBLE = re.compile(
-    # What is not seen, or makes other characters seen in another order (Unicode TR 36): nobody
-    # types it. The joiners of emoji and of Persian stay, and the marks of direction alone.
-    "[\u00ad\u180e\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-"""Characters that a draft does without."""
 _FORWARD = re.compile(
     r"\s*(?:fwd?|wg|tr|rv|enc|i|vl|vb|doorst|转发|転送|пер)\s*[:\uff1a]", re.IGNORECASE
 )

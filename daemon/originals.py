@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from connectors import body, headers, mime, quotes
 from connectors.mail import Address, parsed
 from daemon import compose, recipients
+from daemon.guards import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,14 +95,14 @@ class Originals:
         from_owner = mail.sender is not None and self._owner.sends_from(mail.sender.email)
         answer_to = self._others(_mailboxes(message, "reply-to"))
         writer = self._others(_mailboxes(message, "from"))
-        name, email = (mail.sender.name, mail.sender.email) if mail.sender else ("", "")
+        name, email = (harmless(mail.sender.name), mail.sender.email) if mail.sender else ("", "")
         earlier = mail.references or (mail.in_reply_to,)
         return Original(
             alias=self._alias(
                 message, "from", "to", "cc", "delivered-to", "x-original-to", "envelope-to"
             ),
             to=mail.to if from_owner else answer_to or writer,
-            cc=(*mail.to, *_mailboxes(message, "cc")),
+            cc=(*map(_named_harmlessly, mail.to), *_mailboxes(message, "cc")),
             subject=mail.subject,
             thread=mail.text or mail.answered,
             quoted=body.read(message).text.strip(),
@@ -160,14 +161,14 @@ class Originals:
         to = self._named(fields.get("to", ""), sure=sure)
         copies = (*to, *self._named(fields.get("cc", ""), sure=sure))
         date = headers.date(fields.get("date", "").encode())
-        named = writer.name or writer.email
+        name = harmless(writer.name)
         aliases = map(self._owner.receives_at, _ADDRESS.findall(fields.get("to", "")))
         return _Announced(
-            heading=self._habit.heading(date, writer.name, writer.email) if named else "",
+            heading=self._habit.heading(date, name, writer.email) if name or writer.email else "",
             alias=next(filter(None, aliases), "") if sure else "",
             to=self._others(writers[:1]),
             cc=self._others(copies, writers[:1]),
-            writer=writer.name,
+            writer=name,
         )
 
     def _attributed(self, heading: str) -> _Announced:
@@ -190,7 +191,8 @@ class Originals:
     def _others(
         self, addresses: Iterable[Address], taken: Iterable[Address] = ()
     ) -> tuple[Address, ...]:
-        return recipients.without(self._owner, addresses, taken).found
+        named = map(_named_harmlessly, addresses)
+        return recipients.without(self._owner, named, taken).found
 
     def _alias(self, message: Part, *fields: str) -> str:
         """Return the owner's address that stands in a message's fields first, "" if none does."""
@@ -200,7 +202,12 @@ class Originals:
 
 
 def _mailboxes(message: Part, name: str) -> tuple[Address, ...]:
-    return tuple(Address(*pair) for pair in headers.addresses(*message.all(name)))
+    pairs = headers.addresses(*message.all(name))
+    return tuple(_named_harmlessly(Address(*pair)) for pair in pairs)
+
+
+def _named_harmlessly(address: Address) -> Address:
+    return Address(harmless(address.name), address.email)
 
 
 def _thread(earlier: Iterable[str], last: str) -> tuple[str, ...]:
