@@ -183,7 +183,7 @@ def test_a_store_of_an_earlier_version_keeps_its_vectors(
     mail = make_mail(1, text="the glaze for the bowls")
     before = next(i for i, step in enumerate(MIGRATIONS) if "DROP TABLE embeddings" in step)
     vector = embedder.embed([f"{mail.subject}\n{mail.text}"])[0].tobytes()
-    with Database(folder, MIGRATIONS[:-_SINCE]) as old:
+    with Database(folder, MIGRATIONS[:before]) as old:
         old.execute(
             "INSERT INTO mails (key, message_id, sender, date, recipients, copies, subject, text, "
             "answered, in_reply_to, thread) VALUES (?, 'm1@example.org', '', 1, '[]', '[]', ?, ?, "
