@@ -369,6 +369,14 @@ def test_merging_is_refused(folder: Path) -> None:
     assert torch.equal(logits(rosa.base), expected)
 
 
+def test_a_module_in_4_bits_is_not_trained_whole(folder: Path) -> None:
+    """The error names it, and the model is as before."""
+    model = quantised(folder)
+    with pytest.raises(ValueError, match=r"layers\.0\.mlp\.up_proj is in 4 bits"):
+        get_rosa_model(model, RosaConfig(modules_to_save=("up_proj",)))
+    assert torch.equal(logits(model), logits(quantised(folder)))
+
+
 def examples(count: int = 8) -> list[Example]:
     """Return examples of growing length, of invented tokens."""
     return [

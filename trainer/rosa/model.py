@@ -355,6 +355,9 @@ class _TunerConfig(PeftConfig):
         ]
         if bool(saved) != bool(config.modules_to_save):
             raise ValueError(f"no module's name ends with one of {config.modules_to_save}")
+        for name in saved:
+            if any(map(is_quantised, model.get_submodule(name).modules())):
+                raise ValueError(f"{name} is in 4 bits and cannot be trained whole; adapt it")
         return cls(rosa=config, target_modules=_targets(model, config), modules_to_save=saved)
 
 
