@@ -250,28 +250,31 @@ def _scores(spec: dict[str, Any], tokens: list[str]) -> list[float]:
 
     SentencePiece merges two neighbours whenever they make a token, the token with the best score
     first, and of equal ones the leftmost. A list of merges says the same if none is missing, and
-    if all ways to make a token stand together. Runs of spaces may stand among each other: they
-    have one score in many vocabularies, and grow from the left either way.
+    if all ways to make a token stand together. Runs of spaces, or of another character, may stand
+    among each other: they have one score in many vocabularies, and grow from the left either way.
+    Tokens that are looked for before anything is merged do not matter.
     """
+    added = {token["content"] for token in spec["added_tokens"]}
     places: dict[str, list[int]] = {}
     for place, (left, right) in enumerate(_merges(spec)):
-        places.setdefault(left + right, []).append(place)
-    _require_all_ways(spec, places)
+        if left + right not in added:
+            places.setdefault(left + right, []).append(place)
+    _require_all_ways(spec, places, added)
     found: dict[str, float] = {}
-    score, last = 0, -1
+    score, last, runs = 0, -1, True
     for token, at in sorted(places.items(), key=lambda item: item[1][0]):
+        run = len(set(token)) == 1
         if at[0] > last:
-            score, run = -at[0], token
-        elif set(token) != set(run) or len(set(token)) > 1:
+            score, runs = -at[0], run
+        elif not (run and runs):
             raise UnknownTokenizerError(f"its ways to make the token {token!r} are not in a row")
         last = max(last, at[-1])
         found[token] = float(score)
     return [found.get(token, 0.0) for token in tokens]
 
 
-def _require_all_ways(spec: dict[str, Any], places: dict[str, list[int]]) -> None:
+def _require_all_ways(spec: dict[str, Any], places: dict[str, list[int]], added: set[str]) -> None:
     """Check that two tokens that make a token are merged."""
-    added = {token["content"] for token in spec["added_tokens"]}
     known = {token for token in spec["model"]["vocab"] if not _is_byte(token)} - added
     for token in known:
         ways = sum(token[:i] in known and token[i:] in known for i in range(1, len(token)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,13 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
+    GemmaTokenizer,
     LlamaConfig,
+    LlamaTokenizer,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2Tokenizer,
     Qwen3Config,
 )
 from transformers.tokenization_utils_base import generate_merges
@@ -205,36 +209,42 @@ def test_llama_cpp_computes_what_transformers_does(
         assert float((found - expected).abs().mean()) < tolerance * float(expected.std())
 
 
-def sentencepiece(
-    prefix: str, *, template: bool = True, gemma: bool = False
-) -> PreTrainedTokenizerFast:
-    """Return a tokenizer as those that SentencePiece trained, with bytes for what is not known.
+def sentencepiece_vocabulary(*, gemma: bool = False) -> dict[str, Any]:
+    """Return vocabulary and merges as transformers makes them of SentencePiece's.
 
-    Args:
-        prefix: Whether a space comes before a text: ``Prepend``, or a scheme of ``Metaspace``.
-        template: Whether it has a chat format.
-        gemma: Prepare text as Gemma does, with tokens of several spaces that are never cut.
+    Runs of spaces have one score, as in Llama's vocabulary; in Gemma's they have that of bytes, and
+    are never cut, as are runs of line ends.
     """
     spaced = LETTERS.replace(" ", "\u2581")
     trained = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=330, show_progress=False)
     trained.train_from_iterator([spaced[i : i + 40] for i in range(0, len(spaced), 40)], trainer)
     learned = sorted(trained.get_vocab().items(), key=lambda item: item[1])
-    scores = {token: -float(place) for token, place in learned}
-    scores |= {"\u2581" * n: -1e9 for n in (2, 4, 8, 5, 3, 6, 7)}  # as in Llama's vocabulary
-    pieces = ["<unk>", *SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *scores]
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    merges = generate_merges(vocabulary, None if gemma else scores, skip_tokens=pieces[:260])
-    backend = Tokenizer(
-        models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
-    )
-    backend.add_special_tokens(["<unk>", *SPECIAL])
-    replaced = normalizers.Replace(" ", "\u2581")
+    scores = {token: -float(place) for token, place in learned if len(set(token)) > 1 or not place}
+    scores |= {token: -float(place) for token, place in learned if len(token) == 1}
+    scores |= {"\u2581" * n: 0.0 if gemma else -1e9 for n in (2, 4, 8, 5, 3, 6, 7)}
     if gemma:
-        backend.normalizer = replaced
-        backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-        backend.add_tokens([AddedToken("\u2581" * n, normalized=True) for n in (2, 3)])
-    elif prefix == "Prepend":
+        scores |= {"\n" * n: 0.0 for n in (2, 3, 4, 5)}
+    special = ["<unk>", *SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {piece: i for i, piece in enumerate([*special, *scores])}
+    merges = generate_merges(vocabulary, scores, skip_tokens=special)
+    return {"vocab": vocabulary, "merges": merges}
+
+
+def sentencepiece(prefix: str, *, template: bool = True) -> PreTrainedTokenizerFast:
+    """Return a tokenizer as those that SentencePiece trained, with bytes for what is not known.
+
+    Args:
+        prefix: Whether a space comes before a text: ``Prepend``, or a scheme of ``Metaspace``.
+        template: Whether it has a chat format.
+    """
+    model = models.BPE(
+        **sentencepiece_vocabulary(), unk_token="<unk>", byte_fallback=True, fuse_unk=True
+    )
+    backend = Tokenizer(model)
+    backend.add_special_tokens(["<unk>", *SPECIAL])
+    if prefix == "Prepend":
+        replaced = normalizers.Replace(" ", "\u2581")
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), replaced])
     else:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prefix, split=False)
@@ -243,7 +253,35 @@ def sentencepiece(
     return tokenizer
 
 
-TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+def llama() -> PreTrainedTokenizerBase:
+    """Return a tokenizer as transformers itself prepares Llama 2's and Mistral's."""
+    tokenizer = LlamaTokenizer(**sentencepiece_vocabulary(), pad_token="<pad>")
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def gemma() -> PreTrainedTokenizerBase:
+    """Return a tokenizer as transformers itself prepares Gemma's."""
+    given = sentencepiece_vocabulary(gemma=True)
+    tokenizer = GemmaTokenizer(**given, bos_token="<s>", eos_token="</s>", mask_token="<unk>")
+    runs = [token for token in given["vocab"] if len(token) > 1 and len(set(token)) == 1]
+    tokenizer.add_tokens([AddedToken(run, normalized=True, special=False) for run in runs])
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def qwen() -> PreTrainedTokenizerBase:
+    """Return a tokenizer as transformers itself prepares Qwen's; one token is not special."""
+    spec = json.loads(byte_level().backend_tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in spec["merges"]]
+    tokenizer = Qwen2Tokenizer(vocab=spec["vocab"], merges=merges, eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<s>"]})
+    tokenizer.add_tokens([AddedToken("<think>", special=False)])
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
     "gpt-2": byte_level,
     "smollm": partial(byte_level, digits=True),
     **{
@@ -254,7 +292,9 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "llama 2": partial(sentencepiece, "Prepend"),
     "mistral": partial(sentencepiece, "first"),
     "mistral, base": partial(sentencepiece, "first", template=False),
-    "gemma": partial(sentencepiece, "never", gemma=True),
+    "LlamaTokenizer": llama,
+    "GemmaTokenizer": gemma,
+    "Qwen2Tokenizer": qwen,
 }
 
 
@@ -265,15 +305,17 @@ def test_llama_cpp_reads_the_same_tokens(
     """A prompt in the chat format, and odd text of many scripts, become the same tokens.
 
     Mistral's tokenizer puts a space before a text, but not behind a special token, which llama.cpp
-    cannot tell apart: there the prompt in the chat format is what has to be right.
+    cannot tell apart: there the prompt in the chat format is what has to be right. Qwen's composes
+    characters (NFC), which llama.cpp does not: there the text is composed.
     """
     tokenizer = TOKENIZERS[kind]()
     source = made(LlamaConfig(**SHAPE), tokenizer, tmp_path)
     export_gguf(source, Target(tmp_path / "x.gguf", replace=False))
     llama = open_in_llama_cpp(tmp_path / "x.gguf")
-    texts = [render(tokenizer, [{"role": "user", "content": TRICKY}])]
-    if kind != "mistral":
-        texts.append(TRICKY)
+    tricky = unicodedata.normalize("NFC", TRICKY) if kind == "Qwen2Tokenizer" else TRICKY
+    texts = [render(tokenizer, [{"role": "user", "content": f"{tricky}\n\n\n<think>  a"}])]
+    if kind not in {"mistral", "LlamaTokenizer"}:
+        texts.append(tricky)
         assert llama.tokenize("ship", special=True) == tokenizer("ship")["input_ids"]
     for text in texts:
         assert llama.tokenize(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
