@@ -157,10 +157,10 @@ def train(
         OSError: The adapter cannot be written.
     """
     started = time.monotonic()
+    fitting.expected(config)
     registry = adapters_folder(config, account)
     mails, left_out = corpus(store.mails(), newest=config.training.emails)
     parts = split(mails)
-    fitting.expected(config)
     material = Material.prepared(
         config, account, store, mails, held_out=parts.held_out, progress=progress
     )

@@ -62,23 +62,25 @@ def read(path: Path) -> Shapes:
             tensors |= _safetensors(file)
         return _shapes(tensors)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ModelMissingError(path.name, f"its shapes cannot be read: {error}") from error
+        raise ModelMissingError(path.name, f"its shapes cannot be told: {error}") from error
 
 
 def _shapes(tensors: Mapping[str, tuple[int, ...]]) -> Shapes:
-    tables = [
-        shape for name, shape in tensors.items() if len(shape) == _MATRIX and _TABLE.search(name)
-    ]
-    if not tables:
-        raise ValueError("it has no embedding")
-    vocabulary, hidden = max(tables, key=prod)
+    matrices = {
+        name: (shape[0], shape[1]) for name, shape in tensors.items() if len(shape) == _MATRIX
+    }
+    tables = {name: shape for name, shape in matrices.items() if _TABLE.search(name)}
     blocks: dict[str, list[tuple[int, int]]] = {}
-    for name, shape in tensors.items():
-        if len(shape) == _MATRIX and not _TABLE.search(name) and not _HEAD.search(name):
+    for name, shape in matrices.items():
+        if name not in tables and not _HEAD.search(name):
             block = _BLOCK.search(name)
-            blocks.setdefault(block[1] if block else "", []).append((shape[0], shape[1]))
+            blocks.setdefault(block[1] if block else "", []).append(shape)
+    if not blocks:
+        raise ValueError("it has no linear layers that an adapter could change")
+    # The embedding of a model that calls it by another name is its largest matrix.
+    vocabulary, hidden = max((tables or matrices).values(), key=prod)
     linears = tuple(shape for block in blocks.values() for shape in block)
-    widest = max(blocks.values(), key=lambda block: sum(map(prod, block)), default=[])
+    widest = max(blocks.values(), key=lambda block: sum(map(prod, block)))
     return Shapes(
         linears=linears,
         blocks=max(1, len(blocks.keys() - {""})),

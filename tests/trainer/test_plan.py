@@ -308,6 +308,6 @@ def test_shapes_of_no_model_are_refused(tmp_path: Path) -> None:
         shapes.read(tmp_path)
     from safetensors.torch import save_file
 
-    save_file({"x.weight": torch.zeros(2, 3)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelMissingError, match="embedding"):
+    save_file({"embed.weight": torch.zeros(2, 3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelMissingError, match="no linear layers"):
         shapes.read(tmp_path)
