@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from connectors import language
 from connectors.signatures import learn
+from daemon import kernel
 from daemon import store as stores
 from daemon.fitting import MAX_TOKENS
 from daemon.retrieval import Retrieval
@@ -70,11 +71,14 @@ def load_base(config: Config) -> LanguageModel:
 
     Raises:
         trainer.errors.ModelMissingError: It is not on this machine.
+        trainer.errors.PrecisionError: It cannot be had in 4 bits here.
     """
     chosen = config.model
-    return base_model.load(
+    lm = base_model.load(
         chosen.name, cache=config.cache, precision=chosen.precision, device=chosen.device
     )
+    kernel.give_back_memory()  # quantising leaves several times the model's size
+    return lm
 
 
 def base_hash(config: Config) -> str:

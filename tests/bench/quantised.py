@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from daemon import kernel
 from trainer import base_model
 from trainer.rosa import RosaConfig, get_rosa_model
 
@@ -137,6 +138,7 @@ def memory(cache: str, precision: str, tokens: int) -> dict[str, float]:
     before = _own()
     with _Watch() as loading:
         lm = _load(cache, precision)
+    kernel.give_back_memory()  # as Panza does
     loaded = _own()
     with _Watch() as stepping:
         _, step = stepper(lm, tokens)
