@@ -35,12 +35,12 @@ ATTRIBUTIONS = tuple(
         r"le .*(?:a|à) écrit ?:",  # French
         r"(?:am|on|op|le|el|den) .*(?:schrieb|wrote|schreef|écrit|escribió|skrev)\b.*[:：]",
         r"am .*\d{4}.* hat .*geschrieben ?:",  # German, Yahoo
-        r".*\d{4}.* (?:you wrote|schrieben sie|schriebst du) ?:",  # The Bat
-        r".*\d{4}.* (?:je oseba .* napisala?|napisa(?:o|la) je|napisa(?:o|la)?) ?:",  # South Slavic
-        r".*\d{4}.* (?:написа(?:ла|о)?|је написао|је написала) ?:",  # Bulgarian, Serbian
-        r"kuupäev .*kirjutas .*:|.*\d{4}.* (?:rašė|rakstīja) ?:",  # Baltic
+        # The Bat, Baltic; South Slavic; Thai, Hindi, Hebrew, Persian, Arabic
+        r".*\d{4}.* (?:you wrote|schrieben sie|schriebst du|rašė|rakstīja) ?:",
+        r".*\d{4}.* (?:je oseba .* napisala?|napisa(?:o|la)?(?: je)?|(?:је )?написа(?:ла|о)?) ?:",
+        r".*\d{4}.*(?:เขียนว่า|ने लिखा|נכתב על ידי|כתב/ה|نوشت|كتب) ?:",
+        r"kuupäev .*kirjutas .*:",  # Estonian
         r"(?:vào|pada) .*\d{4}.*(?:đã viết|menulis) ?:",  # Vietnamese, Indonesian
-        r".*\d{4}.*(?:เขียนว่า|ने लिखा|נוצר על ידי|נכתב על ידי|כתב/ה|نوشت|كتب) ?:",
         r"(?:בתאריך|في|در تاریخ) .*[\d۰-۹٠-٩]{4}.*<\S+@\S+> ?(?:נוצר על ידי|نوشت)? ?:",
         r".{1,80} (?:wrote|writes|schrieb|schreibt|a écrit|ha scritto|schreef) \(.*\d{4}.*\) ?:",
         r"\*? ?.+<\S+@\S+> ?\[?\d{4}-\d\d-\d\d.*\]? ?:",  # mutt's other default
