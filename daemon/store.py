@@ -177,6 +177,27 @@ class Store:
         )
         return [text for (text,) in rows]
 
+    def mails_saying(self, phrase: str, most: int) -> list[tuple[frozenset[str], str]]:
+        """Return whom the newest mails with a phrase were to, in small letters, and their texts.
+
+        Args:
+            phrase: Words with blanks between them; endings and punctuation are not looked at.
+            most: How many mails at most.
+        """
+        rows = self.database.rows(
+            "SELECT mails.recipients, mails.copies, mails.text "
+            "FROM words JOIN mails ON mails.id = words.rowid "
+            "WHERE words MATCH ? ORDER BY mails.date DESC LIMIT ?",
+            ('text: "' + phrase.replace('"', " ") + '"', most),
+        )
+        return [
+            (
+                frozenset(one.email.casefold() for field in fields for one in _addresses(field)),
+                text,
+            )
+            for *fields, text in rows
+        ]
+
     def answer_to(self, message_id: str) -> StoredMail | None:
         """Return the owner's first answer to the mail of this Message-ID."""
         row = self.database.row(

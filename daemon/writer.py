@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from connectors import language
+from daemon import facts
 from daemon.brief import ANSWER, Draft, Source
+from daemon.copies import closed_once, copied
 from daemon.guards import Guard
 from daemon.models import Models
 from daemon.retrieval import Retrieval
@@ -13,11 +16,14 @@ from trainer.generate import Sampling, write
 from trainer.prompt import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from daemon.brief import Brief
     from daemon.config import Account, Config
     from daemon.store import Store
+
+_ATTEMPTS = 3  # at a draft that copies mail to others
+_COPIED = "stood in a mail to somebody else"
 
 
 class Writer:
@@ -84,17 +90,51 @@ class Writer:
             earlier=self._store.texts_with,
             addresses=(*mine, *(one.email for one in brief.to)),
         )
-        subject, text = self._compose(
-            self.lm,
-            ask,
-            Sampling(seed=brief.seed),
-            stream=(lambda piece: stream(guard.feed(piece))) if stream else None,
+        subject, text = self._written(ask, brief, guard, stream)
+        body = guard.clean(text)
+        marked = facts.mark(
+            body,
+            facts.Given.by(_known(ask, brief)),
+            language=language.identify(body),
+            mails_with=lambda words: len(self._store.texts_with(words)),
         )
-        if stream:
-            stream(guard.end())
+        if stream and marked != body:
+            stream("\n\n" + "\n".join(facts.marks(marked)))
         return Draft(
             subject=guard.clean(subject),
-            body=guard.clean(text),
+            body=marked,
             adapter=self.adapter,
             sources=tuple(Source(hit.message_id, round(hit.score, 4)) for hit in hits),
         )
+
+    def _written(
+        self, ask: Ask, brief: Brief, guard: Guard, stream: Callable[[str], None] | None
+    ) -> tuple[str, str]:
+        """Write, and write again what copies mail to others; what does so at last is cut out."""
+        to = [one.email for one in brief.to]
+        given = (ask.instruction, ask.profile, ask.thread)
+        for attempt in range(_ATTEMPTS):
+            subject, text = self._compose(
+                self.lm,
+                ask,
+                Sampling(seed=brief.seed + attempt),
+                stream=(lambda piece: stream(guard.feed(piece))) if stream else None,
+            )
+            if stream:
+                stream(guard.end())
+            text = closed_once(text)
+            passages = copied(text, self._store, to, given)
+            if not passages:
+                break
+            if stream and attempt + 1 < _ATTEMPTS:
+                stream(f"\n\n[{_COPIED}: written again]\n\n")
+        for passage in passages:
+            text = text.replace(passage, f"[check: {_COPIED}]")
+        return subject, text
+
+
+def _known(ask: Ask, brief: Brief) -> Iterable[str]:
+    """Return all that a draft may take its facts from."""
+    people = (f"{one.name} {one.email}" for one in brief.to)
+    own = (ask.instruction, ask.to, brief.subject, ask.thread, ask.profile, ask.owner)
+    return (*own, *ask.retrieved, *people, str(brief.before.year))

@@ -1,0 +1,135 @@
+"""The writer around a model that writes what a test has it write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from connectors.mail import Address
+from daemon.brief import Brief
+from daemon.config import Account, Config
+from daemon.retrieval import Retrieval
+from daemon.snapshot import Snapshots
+from daemon.store import Place, Store
+from daemon.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import HashingEmbedder
+
+    from connectors.mail import Mail
+    from trainer.generate import Sampling
+
+STORY = (
+    "the yard is to be sold in autumn because the bank will not wait any longer and that is what "
+    "nobody but you and my brother knows"
+)
+BRIEF = Brief(
+    instruction="Tell Ana that the boat is done on Friday",
+    to=(Address("Ana", "ana@example.org"),),
+    subject="",
+    thread="",
+    before=datetime(2024, 6, 1, tzinfo=UTC),
+)
+
+
+@dataclass
+class Scripted:
+    """Models that write one text after the other.
+
+    Attributes:
+        texts: What they write.
+        seeds: What each writing began with.
+    """
+
+    found: HashingEmbedder
+    texts: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+
+    def embedder(self) -> HashingEmbedder:
+        """Return what finds mail."""
+        return self.found
+
+    def writing(self, *_: object) -> tuple[None, str]:
+        """Return no model: none is needed."""
+        return None, "base"
+
+    def compose(
+        self,
+        _lm: object,
+        _ask: object,
+        sampling: Sampling,
+        *,
+        stream: Any = None,  # noqa: ANN401
+    ) -> tuple[str, str]:
+        """Write the next text, the last one again and again."""
+        self.seeds.append(sampling.seed)
+        text = self.texts[min(len(self.seeds), len(self.texts)) - 1]
+        if stream:
+            for word in f"Subject: Boat\n\n{text}".split(" "):
+                stream(f"{word} ")
+        return "Boat", text
+
+
+@pytest.fixture
+def models(embedder: HashingEmbedder) -> Scripted:
+    """Return models without a text."""
+    return Scripted(embedder)
+
+
+@pytest.fixture
+def writer(tmp_path: Path, models: Scripted, make_mail: Callable[..., Mail]) -> Iterator[Writer]:
+    """Return the writer of an owner who has told Stew a story."""
+    account = Account(
+        name="jen", address="jen@example.org", full_name="Jen Doe", maildir=tmp_path / "mail"
+    )
+    config = Config.model_validate({"data": tmp_path, "accounts": (account,)})
+    with Store(tmp_path / "jen") as store:
+        store.keep(Place("test", 1, 1), make_mail(1, text=f"Dear Stew, {STORY}. Jen"))
+        Retrieval(store, models.found).index()
+        yield Writer(config, account, store, models=models, compose=models.compose)  # type: ignore[arg-type]
+
+
+def test_a_copy_of_other_mail_is_written_again(writer: Writer, models: Scripted) -> None:
+    """A draft that copies mail to somebody else is thrown away, and the next one is taken."""
+    models.texts = [f"Hi Ana, {STORY}.", "Hi Ana, the boat is done."]
+    assert writer.write(BRIEF).body == "Hi Ana, the boat is done."
+    assert models.seeds == [0, 1]
+
+
+def test_what_is_copied_again_and_again_is_cut(writer: Writer, models: Scripted) -> None:
+    """A model that copies each time has the passage cut out, and the rest stays."""
+    models.texts = [f"Hi Ana, {STORY}. See you."]
+    shown: list[str] = []
+    body = writer.write(BRIEF, shown.append).body
+    assert body == "Hi Ana, [check: stood in a mail to somebody else]. See you."
+    assert models.seeds == [0, 1, 2]
+    assert "".join(shown).count("written again") == 2
+
+
+def test_facts_from_nowhere_are_marked_and_a_closing_stands_once(
+    writer: Writer, models: Scripted
+) -> None:
+    """Times and names that nobody gave are marked, in the draft and below what is streamed."""
+    models.texts = [
+        "Hi Ana,\n\nIt is done on Friday at 9:30, says Peter.\n\nBest,\nJen\n\nBest,\nJen"
+    ]
+    shown: list[str] = []
+    draft = writer.write(BRIEF, shown.append)
+    assert draft.body == (
+        "Hi Ana,\n\nIt is done on Friday at [check: 9:30], says [check: Peter].\n\nBest,\nJen"
+    )
+    assert "".join(shown).endswith("\n\n[check: 9:30]\n[check: Peter]")
+
+
+def test_a_sound_draft_is_written_once_and_unchanged(writer: Writer, models: Scripted) -> None:
+    """Where nothing is at fault, nothing is changed."""
+    models.texts = ["Hi Ana,\n\nthe boat is done on Friday.\n\nBest,\nJen"]
+    assert writer.write(BRIEF).body == models.texts[0]
+    assert models.seeds == [0]
