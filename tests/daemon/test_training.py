@@ -112,6 +112,16 @@ def test_a_training_ends_in_the_registry_with_its_scores(config: Config, filled:
     json.dumps(asdict(done))
 
 
+def test_a_training_is_shared_among_processes(config: Config, filled: Path) -> None:
+    """With ``--processes 2`` one more process computes, and the result is one adapter."""
+    account = config.accounts[0]
+    with Store(filled) as store:
+        done = training.train(config, account, store, progress=silent, processes=2)
+    assert adapters_folder(config, account).ids() == [done.adapter]
+    assert len(done.hold_out) == 1
+    assert done.scores["candidate"] == {"perplexity": done.hold_out[0]}
+
+
 def test_the_adapter_in_use_is_the_bar_for_the_next(config: Config, filled: Path) -> None:
     """The second training scores the adapter in use as a column of its own."""
     account = config.accounts[0]
