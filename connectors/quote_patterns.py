@@ -55,7 +55,7 @@ NAME_ONLY = re.compile(
 )
 
 _TITLES = (
-    r"original(?:[- ]message| appointment)|message d['’ ]origine|message original",
+    r"original(?:[- ]message| appointment)|(?:message|mail) (?:d['’ ]origine|original)",
     r"original-?nachricht|ursprüngliche nachricht|weitergeleitete nachricht|originalnachricht",
     r"mensaje original|mensaje reenviado|mensagem original|mensagem encaminhada",
     r"messaggio originale|messaggio inoltrato|message transféré|message réexpédié",
@@ -104,12 +104,14 @@ _LABELS = {
     "|inviato|wysłano|verzonden|skickat|sendt|dato|lähetetty|päivämäärä|отправлено|дата|надіслано"
     "|gönderildi|gönderme tarihi|tarih|发送时间|日期|送信日時|日付|보낸 날짜|odesláno|elküldve"
     "|dátum|trimis|gesendet am|enviada|date d['’]envoi|στάλθηκε|ημερομηνία|נשלח|תאריך|تم الإرسال"
-    "|التاريخ",
+    "|التاريخ|enviat el|poslano|odoslané|saadetud|изпратено|išsiųsta",
     "to": "to|an|à|a|para|per|do|komu|aan|till|til|vastaanottaja|кому|kime|alıcı|收件人|宛先"
-    "|받는 사람|címzett|către|pour|destinatario|destinataire|προς|אל|إلى",
+    "|받는 사람|címzett|către|pour|destinatario|destinataire|προς|אל|إلى"
+    "|per a|prima|za|adressaat|до|kam",
     "cc": "cc|kopie|copie|copia|kopia|kopi|копия|dw|másolat|ccn|cópia|bilgi|抄送|참조|bcc",
     "subject": "subject|betreff|objet|asunto|oggetto|assunto|temat|onderwerp|ämne|emne|aihe|тема"
-    "|konu|主题|主題|主旨|件名|제목|předmět|tárgy|subiect|sujet|θέμα|נושא|الموضوع",
+    "|konu|主题|主題|主旨|件名|제목|předmět|tárgy|subiect|sujet|θέμα|נושא|الموضوع"
+    "|tema|predmet|zadeva|teema|относно",
 }
 _FIELD_OF = {name: field for field, names in _LABELS.items() for name in names.split("|")}
 _FIELD_OF.update({"date d'envoi": "date", "date d’envoi": "date"})
