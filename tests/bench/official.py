@@ -12,6 +12,11 @@ as many trained parameters as RoSA has, `sparse` our S alone with as many.
 Each side chooses its mask as it is meant to: peft-rosa by its schedule ``wl16`` and by one batch of
 gradients, a mail at a time, as PanzaMail does it, ours by `trainer.finetune`.
 
+What peft-rosa needs and does (commit 810da6a): a CPU only in fp32, since spops adds S to W in fp32
+there; eager attention and a dropout above 0 in its mask step, since its hooks write zeros over the
+inputs that they have read. Layers that share an input, q, k and v, and gate and up, read these
+zeros: the masks of q, k and gate are the first entries of these matrices.
+
 The other environment, without a GPU (peft-rosa and spops as cloned from github.com/IST-DASLab; the
 versions are the newest that peft-rosa runs with):
 
