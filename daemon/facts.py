@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_FAMILIAR = 3  # mails in which a name makes it one that the owner uses
+FAMILIAR = 3  # mails in which a name makes it one that the owner uses
 _NOON = 12
 _HOURS = 24
 _ABBREVIATED = 5  # letters at most
@@ -108,16 +108,16 @@ class Given:
         return cls(frozenset(words), frozenset(numbers | months | {0}))
 
 
-def mark(text: str, given: Given, *, language: str, mails_with: Callable[[str], int]) -> str:
+def mark(text: str, given: Given, *, language: str, spelled: Callable[[str, int], int]) -> str:
     """Return a text with `[check: …]` around each fact that was not given.
 
     Args:
         text: The draft.
         given: What it was written from.
         language: ISO 639-1 of the draft, "" where not known.
-        mails_with: Counts the owner's mails in which some characters stand.
+        spelled: Counts the owner's mails, at most so many, that have a word in this spelling.
     """
-    spans = sorted(unknown(text, given, language=language, mails_with=mails_with))
+    spans = sorted(unknown(text, given, language=language, spelled=spelled))
     pieces, end = [], 0
     for start, stop in _joined(spans, text):
         pieces += [text[end:start], f"[check: {text[start:stop]}]"]
@@ -131,7 +131,7 @@ def marks(text: str) -> list[str]:
 
 
 def unknown(
-    text: str, given: Given, *, language: str, mails_with: Callable[[str], int]
+    text: str, given: Given, *, language: str, spelled: Callable[[str, int], int]
 ) -> Iterator[tuple[int, int]]:
     """Yield where facts stand that were not given.
 
@@ -139,7 +139,7 @@ def unknown(
         text: The draft.
         given: What it was written from.
         language: ISO 639-1 of the draft, "" where not known.
-        mails_with: Counts the owner's mails in which some characters stand.
+        spelled: Counts the owner's mails, at most so many, that have a word in this spelling.
     """
     # What is in brackets, links and addresses have their own guard, numbers of a list none.
     open_text = _LISTED.sub(_blank, _MARKED.sub(_blank, text))
@@ -156,7 +156,7 @@ def unknown(
             and language not in _ALL_NOUNS
             and _is_name(match, open_text)
         ):
-            if _spellings(match[0]) & given.words or _used(match[0], mails_with):
+            if _spellings(match[0]) & given.words or _used(match[0], spelled):
                 continue
             yield match.span()
 
@@ -201,9 +201,9 @@ def _is_abbreviation(word: str) -> bool:
     return letters.isupper() and len(letters) <= _ABBREVIATED
 
 
-def _used(word: str, mails_with: Callable[[str], int]) -> bool:
+def _used(word: str, spelled: Callable[[str, int], int]) -> bool:
     """Tell whether the owner writes a word in small letters, too, or has often written the name."""
-    return mails_with(f" {word.lower()} ") > 0 or mails_with(word) >= _FAMILIAR
+    return spelled(word.lower(), 1) > 0 or spelled(word, FAMILIAR) >= FAMILIAR
 
 
 def _spellings(word: str) -> set[str]:

@@ -177,6 +177,14 @@ class Store:
         )
         return [text for (text,) in rows]
 
+    def spelled(self, word: str, most: int) -> int:
+        """Count the mails, at most so many, in whose text a word stands, spelled like this."""
+        return self._count(
+            "SELECT count(*) FROM (SELECT 1 FROM words JOIN mails ON mails.id = words.rowid "
+            "WHERE words MATCH ? AND instr(mails.text, ?) LIMIT ?)",
+            ('text: "' + word.replace('"', " ") + '"', word, most),
+        )
+
     def mails_saying(self, phrase: str, most: int) -> list[tuple[frozenset[str], str]]:
         """Return whom the newest mails with a phrase were to, in small letters, and their texts.
 

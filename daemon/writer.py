@@ -96,7 +96,7 @@ class Writer:
             body,
             facts.Given.by(_known(ask, brief)),
             language=language.identify(body),
-            mails_with=lambda words: len(self._store.texts_with(words)),
+            spelled=self._store.spelled,
         )
         if stream and marked != body:
             stream("\n\n" + "\n".join(facts.marks(marked)))

@@ -13,7 +13,7 @@ def marked(text: str, *given: str, language: str = "en", mails: tuple[str, ...] 
         text,
         Given.by(given),
         language=language,
-        mails_with=lambda words: sum(words in mail for mail in mails),
+        spelled=lambda word, _: sum(word in mail for mail in mails),
     )
     return [one.removeprefix("[check: ").removesuffix("]") for one in marks(whole)]
 
@@ -44,7 +44,7 @@ def test_what_was_not_given_is_marked(text: str, given: str, expected: list[str]
 def test_the_rest_of_the_text_stays() -> None:
     """Only the marks are added."""
     text = "Dear Ana,\n\nI come at 10:30 to Graz.\n\nJen"
-    assert mark(text, Given.by(["Ana Jen"]), language="en", mails_with=lambda _: 0) == (
+    assert mark(text, Given.by(["Ana Jen"]), language="en", spelled=lambda _word, _most: 0) == (
         "Dear Ana,\n\nI come at [check: 10:30] to [check: Graz].\n\nJen"
     )
 

@@ -193,6 +193,9 @@ def test_people_and_words_are_looked_up(store: Store, make_mail: Callable[..., M
     assert store.correspondents() == [stew, anna]
     assert store.texts_with("https://example.org/kiln") == ["See https://example.org/kiln."]
     assert store.texts_with("https://example.org/other") == []
+    assert store.spelled("Stew", 9) == 1
+    assert store.spelled("stew", 9) == 0
+    assert store.mails_saying("hello stew this is mail", 9)[0][0] == {"stew@example.org"}
     answer = store.answer_to("q@example.org")
     assert answer is not None
     assert answer.message_id == "m2@example.org"
