@@ -2,11 +2,11 @@
 
     .venv/bin/python tests/bench/quantised.py [--pairs 5] [--tokens 512] [--write 24]
 
-It takes the embedded model on the CPU; each pair is the same step in both precisions, one after the
-other, and what counts is the median of the pairs' ratios, since machines are noisy. Memory is that
-of a process that does nothing else (its own pages, no mapped files): what it held before the model
-was loaded is taken off. Writing is one mail, token by token, with the adapter merged into whole
-weights and beside 4-bit ones, which is how Panza writes.
+It takes the embedded model on one core, and counts the processor's seconds; each pair is the same
+step in both precisions, one after the other, and what counts is the median of the pairs' ratios,
+since machines are noisy. Memory is that of a process that does nothing else (its own pages, no
+mapped files): what it held before the model was loaded is taken off. Writing is one mail, token by
+token, with the adapter merged into whole weights and beside 4-bit ones, which is how Panza writes.
 
 On a CPU 4 bits save memory and cost time. The bar is for a GPU, a step of at most 1.25 of bf16's,
 and tests/bench/gpu.py measures that.
@@ -51,6 +51,7 @@ def main() -> None:
     if given.memory:
         print(json.dumps(memory(*given.memory, given.tokens)))
         return
+    torch.set_num_threads(1)
     with TemporaryDirectory(prefix="panza-bench-") as cache:
         models = {one: _load(cache, one) for one in ("auto", "4bit")}
         whole = models["auto"].precision
@@ -120,10 +121,10 @@ def _compare(what: str, runs: dict[str, Callable[[], None]], pairs: int) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for pair in range(pairs + 1):
         for name, run in runs.items():
-            started = time.monotonic()
+            started = time.process_time()
             run()
             if pair:
-                seconds[name].append(time.monotonic() - started)
+                seconds[name].append(time.process_time() - started)
     ratios = sorted(b / a for a, b in zip(seconds["auto"], seconds["4bit"], strict=True))
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(f"{what} {statistics.median(ratios):.2f} of one with whole weights ({shown})")
