@@ -34,8 +34,8 @@ def secret_in(text: str) -> str:
         return CARD
     if _holds_token(text):
         return TOKEN
-    named = any(name in lowered for name in _NAMES) and _holds_password(text)
-    coded = digits and any(name in lowered for name in _CODE_NAMES) and _holds_code(text)
+    named = _NAMES.search(lowered) and _holds_password(text)
+    coded = digits and _CODE_NAMES.search(lowered) and _holds_code(text)
     return PASSWORD if named or coded else ""
 
 
@@ -165,76 +165,50 @@ def _holds_token(text: str) -> bool:
 
 # --- passwords and codes ----------------------------------------------------------------------
 
-_NAMES = (
-    *(
-        "pass",
-        "pw",
-        "kennwort",
-        "mdp",
-        "contrase",
-        "clave",
-        "senha",
-        "wachtwoord",
-        "hasło",
-        "haslo",
-    ),
-    *(
-        "heslo",
-        "lösenord",
-        "kode",
-        "salasana",
-        "jelszó",
-        "parola",
-        "şifre",
-        "пароль",
-        "密码",
-        "密碼",
-    ),
-    *(
-        "パスワード",
-        "비밀번호",
-        "schlüssel",
-        "key",
-        "secret",
-        "token",
-        "fi code",
-        "lan",
-        "recovery",
-    ),
+# What the two searches below need; the words of `_NAMED` and of `_SECRET_CODE` in short.
+_NAMES = re.compile(
+    r"pass|pwd?|kennwort|mdp|contrase|clave|senha|wachtwoord|has[lł]o|heslo|lösenord|kode|salasana"
+    r"|jelszó|parola|şifre|пароль|密|パスワード|비밀|schlüssel|key|secret|token|fi[ -]code|lan|clé"
+    r"|recovery|backup"
 )
-_CODE_NAMES = (
-    *("code", "código", "codice", "kod", "pin", "puk", "tan", "otp", "cvv", "cvc", "combination"),
-    *("passw", "passcode"),
+_CODE_NAMES = re.compile(
+    r"code|código|codice|kod|pin|puk|tan|otp|cv|passw|combination|[#*]|\b(?:use|enter)"
 )
 
-_NAMED = re.compile(
-    r"(?i:(?<![\w-])(?:pass(?:word|code|phrase|wd|wort|ord)|kennwort|pwd?|mot de passe|mdp"
-    r"|contrase[nñ]a|clave|senha|palavra-passe|wachtwoord|has[lł]o|heslo|lösenord|kodeord"
+_NAME = (
+    r"(?i:(?<![\w-])(?:pass(?:word|code|phrase|wd|wort|ord|(?=\s?[:=]))|kennwort|pwd?|mot de passe"
+    r"|mdp|contrase[nñ]a|clave|senha|palavra-passe|wachtwoord|has[lł]o|heslo|lösenord|kodeord"
     r"|adgangskode|salasana|jelszó|parola|şifre|пароль|wi-?fi[ -](?:key|code|password)"
     r"|w-?lan[ -]?(?:schlüssel|key|code|passwort)|clé wi-?fi"
     r"|(?:api|access|secret|licen[cs]e)[ -]?key|(?:client|shared) secret|token"
-    r"|lizenzschlüssel|recovery (?:code|key))"
+    r"|lizenzschlüssel|(?:recovery|backup) (?:codes?|keys?))"
     r"|密码|密碼|パスワード|비밀번호)"
+)
+_NAMED = re.compile(
+    _NAME + r"(?i: \([^)\n]{0,20}\)"
+    r"| (?:for|to|of|für|fürs|zum|zur|vom|pour|de|du|para|per|voor|do)\b[^\n.:=?!\d]{0,30}?)?"
     r"(?P<sign>\s*[:：=]\s*|\s+(?i:is(?: now)?|are|ist|lautet|est|es|é|è|to|auf)\s*:?\s+)"
     r"[\"'`“„«*]{0,2}(?P<value>[^\s\"'`”“»]{4,80})(?P<rest>[^\n]*)"
 )
+# "password k1lnRoom", with nothing between.
+_FOLLOWED = re.compile(_NAME + r" (?=\S*\d)(?=\S*[^\W\d_])(?!\d+-?[^\W\d_]+\b)\S{6,80}(?!\S)")
 _SYMBOL = re.compile(r"\w[!@#$%^&*+=~<>?|\\\[\](){}]+\w|\w[@#$%^&*+=~]+$")
 _TURN = re.compile(r"[a-z][A-Z]")
 
 
 def _holds_password(text: str) -> bool:
-    for match in _NAMED.finditer(text):
-        value = match["value"].rstrip(".,;:!?*")
-        if "://" in match["value"] or len(value) < 4:  # noqa: PLR2004 - as the pattern says
-            continue
-        mixed = (
-            any(map(str.isdigit, value)) or _SYMBOL.search(match["value"]) or _TURN.search(value)
-        )
-        # A plain word is a password where nothing else stands behind the colon.
-        alone = match["sign"].strip()[:1] in {":", "：", "="} and not match["rest"].strip()
-        if mixed or (alone and "\n" not in match["sign"]):
-            return True
-    return False
+    return bool(_FOLLOWED.search(text)) or any(map(_is_password, _NAMED.finditer(text)))
+
+
+def _is_password(match: re.Match[str]) -> bool:
+    value, sign = match["value"].rstrip(".,;:!?*"), match["sign"].strip()
+    if "://" in value or len(value) < 4:  # noqa: PLR2004 - as the pattern says
+        return False
+    if any(map(str.isdigit, value)) or _SYMBOL.search(match["value"]) or _TURN.search(value):
+        return True
+    # A plain word is a password where nothing else stands behind the colon.
+    on_its_line = "\n" not in match["sign"] and not match["rest"].strip()
+    return sign[:1] in {":", "：", "="} and on_its_line
 
 
 _DIGITS = r"(?<![\d.,])(?:\d{4,10}|\d{3}[ -]\d{3})(?:#|\*)?(?![\d%]|[.,:]\d| ?(?:€|\$|eur|km|m)\b)"
@@ -245,19 +219,23 @@ _SECRET_CODE = re.compile(
     r"|freischalt|anmelde)[- ]?(?:code|passcode|password|passwort|kod|combination)\b"
     rf"[^\d\n]{{0,30}}{_DIGITS}"
     r"|\b(?:code|código|codice|kod)(?: de| di| d['’]| for| für| of| do| til)?"
-    r"(?: the| la| die| das| den| my| our| le)? ?(?:vérification|sécurité|confirmation|accès"
-    r"|porte|portail|verificación|seguridad|acceso|verifica|sicurezza|accesso|door|gate|safe|alarm|lock|garage|tür|tor"
-    rf"|haustür|garten|weryfikacyjny|drzwi)\b[^\d\n]{{0,20}}{_DIGITS}"
-    rf"|\b(?:pin|puk|m?tan|otp|cvv2?|cvc2?)(?:[- ]?(?:code|number|nummer))?\b"
-    rf"(?: is| ist| lautet| for[^\d\n:]{{0,30}})?\s?[:=]?\s?(?:\d{{3,8}}|\d[ -]\d[ -]\d[ -]\d)\b"
-    r"(?![.,:/]\d|[ -]?\d)"
-    r"|(?<![\d.,+/-])\d{4,8} (?:is|ist|est|es|è) (?:your|the|ihr|dein|der|votre|su|il)\b.{0,40}"
-    r"\b(?:code|código|codice|pin)\b",
+    r"(?: the| la| die| das| den| my| our| le)? ?(?:vérification|sécurité|confirmation|accès|porte"
+    r"|portail|verificación|seguridad|acceso|verifica|sicurezza|accesso|door|gate|safe|alarm|lock"
+    rf"|garage|tür|tor|haustür|garten|weryfikacyjny|drzwi)\b[^\d\n]{{0,20}}{_DIGITS}"
+    r"|\b(?:pin|puk|m?tan|otp|cvv2?|cvc2?)(?:[- ]?(?:code|number|nummer))?\b"
+    r"(?: (?:for|to|of|für|zum|zur|vom)\b[^\d\n:]{0,30})?(?: is| ist| lautet)?\s?[:=]?\s?"
+    r"(?:\d{3,8}|\d[ -]\d[ -]\d[ -]\d)\b(?![.,:/]\d|[ -]?\d)"
+    r"|(?:\b[A-Z]-|(?<![\d.,+/-]))\d{4,8} (?:is|ist|est|es|è) (?:your|the|ihr|dein|der|votre|su|il)"
+    r"\b.{0,40}\b(?:code|código|codice|pin)\b"
+    r"|\b(?:code|door|gate|alarm|safe|tür|tor)\b[^\d\n]{0,12}\d{4,8}[#*]"
+    r"|\b(?:use|enter|type|dial) (?:the )?(?:code )?\d{4,8}[#*]? (?:to|and) (?:open|unlock|enter"
+    r"|get in|confirm|log|sign|verify)",
     re.IGNORECASE,
 )
+# Behind a colon a few digits do; in a sentence it takes as many as one-time codes have.
 _BARE_CODE = re.compile(
-    r"(?P<before>[^\W\d_]*)[ -]?\b(?:code|código|codice)(?: is| ist| lautet| est| es| è|:| =)+ ?"
-    r"\d{6,8}\b(?![.,:/-]?\d)",
+    r"(?<![^\W\d_])(?P<before>[^\W\d_]{0,20})[ -]?\b(?:code|código|codice)"
+    r"(?: ?[:=] ?\d{4,8}|(?: is| ist| lautet| est| es| è)?:? \d{6,8})\b(?![.,:/-]?\d)",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(

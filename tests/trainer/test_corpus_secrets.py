@@ -87,6 +87,18 @@ SECRETS = {
     "Türcode": (PASSWORD, "Der Türcode ist 4821."),
     "PIN": (PASSWORD, "The PIN is 4821."),
     "TAN": (PASSWORD, "mTAN: 482913"),
+    "password for": (PASSWORD, "The password for the wifi is Clay2024."),
+    "Passwort fürs": (PASSWORD, "Das Passwort fürs WLAN ist Ton2024."),
+    "password in brackets": (PASSWORD, "Password (wifi): Clay2024"),
+    "password, nothing between": (PASSWORD, "The wifi is KilnNet, password Clay2024"),
+    "pass": (PASSWORD, "user jen / Pass: Ton123!"),
+    "backup codes": (PASSWORD, "Backup codes: 1234-5678 2345-6789"),
+    "code to use": (PASSWORD, "Use the code 482913 to log in."),
+    "Google's code": (PASSWORD, "G-482913 is your Google verification code."),
+    "use to open": (PASSWORD, "Use 4821 to open the gate."),
+    "with a hash": (PASSWORD, "The key is under the pot, code 4821#"),
+    "behind a colon": (PASSWORD, "Code: 4821"),
+    "PIN to": (PASSWORD, "The PIN code to the house is 4821."),
     "CVV": (PASSWORD, "and the CVV is 123"),
 }
 
@@ -160,6 +172,12 @@ HARMLESS = {
     "address": "long.name-2024.OfSomebody.Whose.Address.Is@mail.example.org",
     "licence": "Is the licence the same for 2024 and 2025?",
     "bus pass": "My bus pass is from May 2024.",
+    "password, counted": "A password of 8 to 12 characters, or a 12-character password, is best.",
+    "passwords for": "The passwords for the two of us are not the same any more.",
+    "a pass": "The pass is 1200 m high, and the boarding pass is B12.",
+    "lines of code": "The code is 1200 lines long, the code in all 12000.",
+    "a program": "The source code 100000 lines long is on the server.",
+    "use": "Use 4000 g of clay to make it, and 1200 degrees to fire it.",
     "gutschein": "Gutscheincode: 482913",
 }
 
