@@ -65,13 +65,14 @@ def lengths(model: PreTrainedModel, sizes: Sequence[int]) -> dict[str, Any]:
         return {}
     edges = torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=model.device)
     longest = max(sizes)
-    return {
+    words = {
         "cu_seq_lens_q": edges,
         "cu_seq_lens_k": edges,
         "max_length_q": longest,
         "max_length_k": longest,
-        "panza_sizes": tuple(sizes),
     }
+    # A graph that was compiled for so many mails is of no use for others where it knows them all.
+    return words if edges.is_cuda else words | {"panza_sizes": tuple(sizes)}
 
 
 def _able(model: PreTrainedModel) -> bool:

@@ -3,7 +3,7 @@
     python -m venv env
     env/bin/pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 safetensors jinja2 \
         bitsandbytes
-    env/bin/python tests/bench/gpu.py [--shapes mistral-7b llama-3-8b] [--row 1024] [--full]
+    env/bin/python tests/bench/gpu.py [--shapes mistral-7b llama-3-8b] [--row 640] [--full]
 
 These packages and this repository are all it needs: no checkpoint, no tokenizer, no network. Time
 and memory do not depend on what the weights are, so they are random, as the token ids are; the
@@ -11,9 +11,10 @@ lengths of the mails are those of people's mail with its prompt. What is timed i
 training's mask and step: packing, attention mail by mail, the loss in chunks, AdamW, S in W.
 
 The job is 1000 mails of 200 tokens, 5 epochs: 1.0 M tokens. Its time is told from ``--steps``
-steps, or is that of all of it with ``--full``. ``--row`` bounds the memory; ``--recompute``
-computes each layer again in backward, for far longer rows; ``--compile`` compiles the layers, which
-takes a while. ``--shapes tiny --device cpu`` only shows that the script works.
+steps, or is that of all of it with ``--full``. ``--row`` bounds the memory: rows of 640 tokens
+should fit beside 8B parameters in 22 GiB. ``--recompute`` computes each layer again in backward,
+for far longer rows; ``--compile`` compiles the layers, which takes a while, and should spare both
+time and memory. ``--shapes tiny --device cpu`` only shows that the script works.
 """
 
 from __future__ import annotations
@@ -321,7 +322,7 @@ def main() -> None:
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["mistral-7b", "llama-3-8b"])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--row", type=int, default=1024, help="the most tokens in one row")
+    parser.add_argument("--row", type=int, default=640, help="the most tokens in one row")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warm", type=int, default=5)
     parser.add_argument("--recompute", action="store_true")
