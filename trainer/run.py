@@ -98,7 +98,7 @@ class Run:
         """
         self.rosa.base.train()
         try:
-            with self._watched(), self._apart():
+            with self._apart(), self._watched():
                 self._train()
             self._take_best()
         except DivergedError:
