@@ -1,7 +1,7 @@
 """The plan of a training beside what one takes: peak memory and speed of real steps.
 
     .venv/bin/python tests/bench/plan.py [--rows 96,384,1024] [--recompute 0,1] [--model embedded]
-        [--density 0.01] [--precision auto]
+        [--density 0.01] [--precision auto] [--batch 1]
 
 Each line is a training of a few steps in a process of its own: mask, steps, hold-out. Memory is its
 peak, planned over measured. Efficiency is the training's FLOP a second over those of matrix
@@ -31,6 +31,7 @@ def main() -> None:
     options.add_argument("--density", default="0.01")
     options.add_argument("--model", default="embedded")
     options.add_argument("--precision", default="auto")
+    options.add_argument("--batch", type=int, default=1, help="rows in one step")
     options.add_argument("--cache", type=Path)
     options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -44,7 +45,7 @@ def main() -> None:
                 for density in chosen.density.split(","):
                     words = [sys.executable, __file__, "--model", chosen.model]
                     words += ["--cache", str(chosen.cache or folder)]
-                    words += ["--precision", chosen.precision]
+                    words += ["--precision", chosen.precision, "--batch", str(chosen.batch)]
                     words += ["--child", row, recompute, density]
                     done = subprocess.run(  # noqa: S603
                         words, stdout=subprocess.PIPE, text=True, check=True
@@ -77,10 +78,11 @@ def measured(
     lm = base_model.load(chosen.model, cache=chosen.cache, precision=chosen.precision)
     model = shapes.read(base_model.resolve(chosen.model, cache=chosen.cache))
     dice = random.Random(0)
-    batch = max(1, row // MAIL)
+    mails_in_row = max(1, row // MAIL)
+    batch = mails_in_row * chosen.batch
     size = lm.tokenizer.vocab_size - 3
     examples = [
-        Example(str(i), tuple(dice.randrange(3, size) for _ in range(row // batch)), 32, 32)
+        Example(str(i), tuple(dice.randrange(3, size) for _ in range(row // mails_in_row)), 32, 32)
         for i in range(batch * STEPS)
     ]
     config = RosaConfig(density=density)
