@@ -42,8 +42,8 @@ Precision = Literal["fp32", "bf16", "4bit"]
 _MIB = 1 << 20
 _LIBRARIES = {"cpu": 600 * _MIB, "cuda": 0}
 _WASTE = {"cpu": 1.25, "cuda": 1.1}  # of a pass: what is freed lies between what is not
-# In main memory, times the inputs that recomputed blocks keep: what the blocks freed lies between them
-# on glibc's heap (with MALLOC_MMAP_THRESHOLD_ at 1 MiB it is not there).
+# In main memory, times the inputs that recomputed blocks keep: on glibc's heap what the blocks gave
+# back lies between them (with MALLOC_MMAP_THRESHOLD_ at 1 MiB it is not there).
 _HOLES = {"cpu": 6.5, "cuda": 0.0}
 _ROWS = {
     # Behind the first of them a longer row gains nothing. On a GPU half a thousand tokens are few
