@@ -38,7 +38,7 @@ from daemon.model_process import ModelProcess
 from daemon.progress import silent
 from daemon.store import Place, Store
 from daemon.training import adapters_folder
-from trainer import embedding
+from trainer import checkpoint, embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ class House:
                 }
             ],
             "model": {"name": str(folder / "model"), "precision": "fp32", "device": "cpu"},
-            "training": {"epochs": 1, "rosa": {"rank": 2, "density": 0.02}},
+            "training": {"epochs": 1, "patience": 100, "rosa": {"rank": 2, "density": 0.02}},
             "retrieval": {"emails": 1},
         }
         mails = (_MBOX.format(number=number) for number in (100, 101))
@@ -288,7 +288,12 @@ def test_a_draft_that_nobody_waits_for_is_not_written_on(house: House) -> None:
 
 
 def test_drafts_are_written_while_a_training_runs(house: House) -> None:
-    """A training has the lowest priority; kill -9 ends it alone; a second one waits for it."""
+    """A training has the lowest priority; kill -9 ends it alone; a second one waits for it.
+
+    The adapters are as they were, nothing half-written is among them, and the checkpoint is whole.
+    """
+    registry = adapters_folder(house.config, house.account)
+    before = registry.ids(), registry.in_use()
     long = Call(house.link.train, "jen", epochs=99)
     other = ModelLink(house.link.address)
     assert long.reaches("fine-tuning", 1)
@@ -303,6 +308,9 @@ def test_drafts_are_written_while_a_training_runs(house: House) -> None:
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(ModelDiedError, match="SIGKILL"):
         long.result()
+    assert (registry.ids(), registry.in_use()) == before
+    assert not list(registry.folder.glob(".unfinished-*"))
+    assert checkpoint.read(registry.folder / "training.safetensors")
     assert house.writer.write(BRIEF).body
     assert waiting.reaches("loading the model")
     other.abort()
