@@ -12,7 +12,7 @@ import torch
 from daemon import kernel
 from daemon.errors import GpuLostError
 from daemon.material import base_hash, load_base
-from daemon.snapshot import Snapshots
+from daemon.words import Words
 from trainer import embedding
 from trainer.adapters import Registry
 from trainer.errors import AdapterError
@@ -38,14 +38,14 @@ class Models:
     needs the base model read from the disk anew; there is never more than one in memory.
 
     Attributes:
-        snapshots: The vectors of the mails that were searched.
+        words: Which mails hold which words, of the stores that were searched.
 
     Nothing can be merged into weights of 4 bits. An adapter stays beside those, and is taken off
     for another one without reading and quantising them again.
     """
 
     def __init__(self) -> None:
-        self.snapshots = Snapshots()
+        self.words = Words()
         self._embedder: embedding.Embedder | None = None
         self._lm: LanguageModel | None = None
         self._loaded: Model | None = None
@@ -108,7 +108,7 @@ class Models:
     def forget(self) -> None:
         """Give the memory back."""
         self._embedder = None
-        self.snapshots.forget()
+        self.words.forget()
         self._drop()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from numpy.typing import NDArray
+    from collections.abc import Collection, Sequence
 
 # Chosen with the questions that docs/quality.md tells of: with meaning's share anywhere between 0.6
 # and 0.8 nearly as many of them are answered.
@@ -22,6 +18,7 @@ _MEANING = 0.7
 SAME_PERSON = 0.10
 SAME_DOMAIN = 0.05
 _NEWEST = 0.02
+_HALF_LIFE = 365 * 24 * 3600  # seconds
 _TINY = 1e-6
 
 # To share one of these says nothing of two people.
@@ -44,12 +41,9 @@ _PUBLIC = frozenset(
 
 
 def relevance(
-    cosines: NDArray[np.float32],
-    words: NDArray[np.float32],
-    freshness: NDArray[np.float32],
-    closed: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """Return how well each mail fits a query, about 0 to 1, or minus infinity.
+    cosines: Sequence[float], words: Sequence[float], freshness: Sequence[float]
+) -> list[float]:
+    """Return how well each mail fits a query, about 0 to 1.
 
     Meaning and words are each taken in relation to the best mail and added up (the convex
     combination of Bruch, Gai and Ingber, arXiv 2210.11934, which finds more than the ranks do).
@@ -58,21 +52,21 @@ def relevance(
         cosines: Of the mails' vectors with the query's.
         words: The weight of the query's words in each mail.
         freshness: 1 for a mail of today, less for an older one.
-        closed: Which mails may not be found.
     """
-    nearest = float(cosines.max(where=~closed, initial=_TINY))
-    richest = float(words.max(where=~closed, initial=_TINY))
-    scores: NDArray[np.float32] = cosines * np.float32(_MEANING / nearest)
-    scores += words * np.float32((1 - _MEANING) / richest)
-    scores += freshness * np.float32(_NEWEST)
-    scores[closed] = -np.inf
-    return scores
+    meaning = _MEANING / max([_TINY, *cosines])
+    wording = (1 - _MEANING) / max([_TINY, *words])
+    return [
+        cosine * meaning + word * wording + fresh * _NEWEST
+        for cosine, word, fresh in zip(cosines, words, freshness, strict=True)
+    ]
 
 
-def best(scores: NDArray[np.float32], most: int) -> NDArray[np.int64]:
-    """Return the rows of the highest scores, at most so many, in no order."""
-    rows = np.arange(len(scores)) if len(scores) <= most else np.argpartition(scores, -most)[-most:]
-    return rows[scores[rows] > -np.inf]
+def freshness(date: int, moment: int) -> float:
+    """Return 1 for a mail of this moment, half of it for one of a year before, and so on.
+
+    Both are Unix time.
+    """
+    return float(2 ** ((date - moment) / _HALF_LIFE))
 
 
 def kinship(recipients: Collection[str], to: Collection[str]) -> float:

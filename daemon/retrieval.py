@@ -1,7 +1,8 @@
 """The owner's earlier mails that come nearest to a request.
 
-Meaning (embeddings) and words (FTS5) each score the mails; `daemon.ranking` makes one order of both
-and of whom the draft is for. The vectors are kept in the store and searched in memory.
+Meaning (embeddings, sqlite-vec) and words (FTS5) each name candidates; `daemon.ranking` makes one
+order of both and of whom the draft is for. The vectors are searched by a few bits of each
+component, which is faster than by all of their bytes; the candidates' cosines are then exact.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from daemon.schema import levels
 from trainer.confidential import secret_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from daemon.progress import Progress
-    from daemon.snapshot import Snapshot, Snapshots
     from daemon.store import Store
+    from daemon.words import Words
 
 _BATCH = 32
-_CANDIDATES = 32  # at the least: among so many, whom a mail was to decides
+_OVERSAMPLING = 4  # bits rank coarsely: so many times more are scored exactly
+_AT_LEAST = 64
+_MOST = 4096  # the limit of sqlite-vec
 _EMBEDDER = "embedder"
+_END_OF_TIME = 1 << 62
 
 
 class Vector(Protocol):
@@ -64,11 +72,14 @@ class Hit:
     score: float
 
 
+def candidates_for(k: int) -> int:
+    """Return how many mails each of meaning and words names where ``k`` are wanted."""
+    return min(max(_OVERSAMPLING * k, _AT_LEAST), _MOST)
+
+
 def missing(store: Store) -> int:
     """Count the mails that have no embedding yet; needs no embedder."""
-    row = store.database.row(
-        "SELECT (SELECT count(*) FROM mails) - (SELECT count(*) FROM embeddings)"
-    )
+    row = store.database.row("SELECT (SELECT count(*) FROM mails) - (SELECT count(*) FROM vectors)")
     return int(row[0]) if row else 0
 
 
@@ -79,8 +90,8 @@ class Retrieval:
         store: The mails; open for writing where `index` is to be called.
         embedder: What turns texts into vectors.
         threshold: No mail whose cosine with the query is lower is found.
-        snapshots: Where vectors are kept in memory, to be used again by the next index of the
-            store; by default they go with this one.
+        words: Where it is remembered which mails hold which words, for the next index of the store;
+            by default it goes with this one.
     """
 
     def __init__(
@@ -89,13 +100,13 @@ class Retrieval:
         embedder: Embedder,
         *,
         threshold: float = 0.2,
-        snapshots: Snapshots | None = None,
+        words: Words | None = None,
     ) -> None:
         self._database = store.database
         self._store = store
         self._embedder = embedder
         self._threshold = threshold
-        self._snapshots = snapshots
+        self._words = words
 
     def index(self, progress: Progress | None = None) -> int:
         """Embed the mails that have no embedding yet; return how many there were.
@@ -105,10 +116,11 @@ class Retrieval:
         """
         if self._store.note(_EMBEDDER) != self._embedder.hash:
             with self._database.transaction():
+                self._database.execute("DELETE FROM vectors")
                 self._database.execute("DELETE FROM embeddings")
                 self._store.set_note(_EMBEDDER, self._embedder.hash)
         rows = self._database.rows(
-            "SELECT id FROM mails WHERE id NOT IN (SELECT id FROM embeddings) "
+            "SELECT id FROM mails WHERE id NOT IN (SELECT id FROM vectors) "
             "ORDER BY length(text), id"
         )
         numbers = [number for (number,) in rows]
@@ -143,28 +155,21 @@ class Retrieval:
         """
         if k < 1 or not query.strip() or self._store.note(_EMBEDDER) != self._embedder.hash:
             return []
-        from daemon import ranking
+        from daemon.words import best
 
-        snapshot = self._snapshot()
-        cosines = snapshot.meaning(next(iter(self._embedder.embed([query]))).tobytes())
-        until = int(before.timestamp()) if before else None
-        scores = ranking.relevance(
-            cosines,
-            snapshot.words(query, self._store),
-            snapshot.freshness(until),
-            (cosines < self._threshold) | snapshot.closed(until, self._numbers(exclude)),
-        )
-        rows = ranking.best(scores, max(4 * k, _CANDIDATES))
-        numbers = snapshot.ids[rows].tolist()
-        gains = self._gains(numbers, to)
-        points = {
-            n: s + gains.get(n, 0) for n, s in zip(numbers, scores[rows].tolist(), strict=True)
-        }
-        order = sorted(numbers, key=lambda number: (-points[number], number))
-        known = dict(zip(numbers, cosines[rows].tolist(), strict=True))
+        vector = next(iter(self._embedder.embed([query]))).tobytes()
+        until = int(before.timestamp()) if before else _END_OF_TIME
+        wanted = candidates_for(k)
+        words = self._weights(query, until, exclude)
+        near = self._nearest(vector, wanted, until, exclude)
+        # A mail that came after the words were weighed waits for the next search.
+        candidates = {*(number for number in near if number < len(words)), *best(words, wanted)}
+        cosines = self._cosines(vector, candidates)
+        points = self._points(cosines, words, until, to)
+        order = sorted(points, key=lambda number: (-points[number], number))
         found: list[Hit] = []
         for start in range(0, len(order), k):  # nearly always the first k are all
-            hits = self._hits(order[start : start + k], known)
+            hits = self._hits(order[start : start + k], cosines)
             found += (hit for hit in hits if secrets or not secret_in(f"{hit.subject}\n{hit.text}"))
             if len(found) >= k:
                 break
@@ -177,45 +182,88 @@ class Retrieval:
 
     def _embed(self, numbers: list[int]) -> None:
         rows = self._database.rows(
-            "SELECT id, subject || char(10) || text FROM mails "
+            "SELECT id, date, subject || char(10) || text FROM mails "
             "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY length(text), id",
             (json.dumps(numbers),),
         )
-        vectors = self._embedder.embed([text for _, text in rows])
+        vectors = self._embedder.embed([text for _, _, text in rows])
         with self._database.transaction():
-            for (number, _), vector in zip(rows, vectors, strict=True):
+            for (number, date, _), vector in zip(rows, vectors, strict=True):
                 self._database.execute(
-                    "INSERT INTO embeddings (id, vector) VALUES (?, ?)", (number, vector.tobytes())
+                    "INSERT INTO vectors (id, vector) VALUES (?, ?)", (number, vector.tobytes())
+                )
+                self._database.execute(
+                    f"INSERT INTO embeddings (id, date, bits) VALUES (?1, ?2, {levels('?3')})",  # noqa: S608
+                    (number, date, vector.tobytes()),
                 )
 
-    def _snapshot(self) -> Snapshot:
-        from daemon.snapshot import Snapshots
+    def _nearest(
+        self, vector: bytes, wanted: int, until: int, exclude: Collection[str]
+    ) -> list[int]:
+        """Return the mails whose vectors have the most bits in common with this one."""
+        sql = (
+            f"SELECT id FROM embeddings WHERE bits MATCH {levels('?1')} "  # noqa: S608
+            "AND k = ?2 AND date < ?3"
+        )
+        given: list[object] = [vector, wanted, until]
+        if exclude:
+            sql += (
+                " AND id IN (SELECT id FROM mails "
+                "WHERE key NOT IN (SELECT value FROM json_each(?4)))"
+            )
+            given.append(json.dumps(list(exclude)))
+        return [number for (number,) in self._database.rows(sql, given)]
 
-        self._snapshots = self._snapshots or Snapshots()
-        return self._snapshots.of(self._store)
+    def _weights(self, query: str, until: int, exclude: Collection[str]) -> NDArray[np.float32]:
+        """Return the weight of each mail's words by its id, 0 for what may not be found."""
+        from daemon.words import Words
 
-    def _gains(self, numbers: Iterable[int], to: Collection[str]) -> dict[int, float]:
+        self._words = self._words or Words()
+        weights = self._words.weights(query, self._store)
+        rows = self._database.rows(
+            "SELECT id FROM mails WHERE date >= ? UNION ALL "
+            "SELECT id FROM mails WHERE key IN (SELECT value FROM json_each(?))",
+            (until, json.dumps(list(exclude))),
+        )
+        closed = [number for (number,) in rows if number < len(weights)]
+        weights[closed] = 0
+        return weights
+
+    def _cosines(self, vector: bytes, numbers: Collection[int]) -> dict[int, float]:
+        """Return the cosines of those of the mails that are near enough."""
+        rows = self._database.rows(
+            "SELECT id, 1 - vec_distance_cosine(vector, ?) FROM vectors "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            (vector, json.dumps(list(numbers))),
+        )
+        # There is no cosine (NULL) with a vector of zeros.
+        return {n: cosine for n, cosine in rows if cosine is not None and cosine >= self._threshold}
+
+    def _points(
+        self,
+        cosines: Mapping[int, float],
+        words: NDArray[np.float32],
+        until: int,
+        to: Collection[str],
+    ) -> dict[int, float]:
+        """Return how well each of these mails serves."""
         from daemon import ranking
 
-        if not to:
-            return {}
         rows = self._database.rows(
-            "SELECT id, recipients, copies FROM mails WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(numbers)),),
+            "SELECT id, date, recipients, copies FROM mails "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(cosines)),),
         )
-        return {
-            number: ranking.kinship([email for text in texts for _, email in json.loads(text)], to)
-            for number, *texts in rows
-        }
-
-    def _numbers(self, keys: Collection[str]) -> list[int]:
-        if not keys:
-            return []
-        rows = self._database.rows(
-            "SELECT id FROM mails WHERE key IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(keys)),),
+        ((newest,),) = self._database.rows("SELECT coalesce(max(date), 0) FROM mails")
+        moment = min(until, newest)
+        numbers = [row[0] for row in rows]
+        scores = ranking.relevance(
+            [cosines[number] for number in numbers],
+            words[numbers].tolist(),
+            [ranking.freshness(date, moment) for _, date, *_ in rows],
         )
-        return [number for (number,) in rows]
+        gains = [ranking.kinship(_emails(*fields), to) if to else 0.0 for _, _, *fields in rows]
+        return {n: score + gain for n, score, gain in zip(numbers, scores, gains, strict=True)}
 
     def _hits(self, numbers: Sequence[int], cosines: Mapping[int, float]) -> list[Hit]:
         rows = self._database.rows(
@@ -228,3 +276,7 @@ class Retrieval:
             for number, key, mid, subject, date, text in rows
         }
         return [hits[number] for number in numbers if number in hits]
+
+
+def _emails(*fields: str) -> list[str]:
+    return [email for field in fields for _, email in json.loads(field)]

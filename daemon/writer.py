@@ -57,7 +57,7 @@ class Writer:
         self._compose = compose
         threshold = config.retrieval.threshold
         self._retrieval = Retrieval(
-            store, models.embedder(), threshold=threshold, snapshots=models.snapshots
+            store, models.embedder(), threshold=threshold, words=models.words
         )
         self.lm, self.adapter = models.writing(config, account, adapter)
 

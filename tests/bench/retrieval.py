@@ -36,14 +36,15 @@ import numpy as np
 from connectors.mail import Address, Mail
 from daemon import accounts, sync
 from daemon.config import Account
-from daemon.retrieval import Retrieval
-from daemon.snapshot import Snapshot
+from daemon.retrieval import Retrieval, candidates_for
 from daemon.store import Place, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from daemon.retrieval import Embedder
 
 _DIMENSIONS = 384
 _VOCABULARY = 30_000
@@ -107,6 +108,8 @@ def quality(mbox: Path, address: str, asked: Sequence[Question], *, misses: bool
             "both": lambda text: [hit.message_id for hit in index.search(text, _FIRST)],
         }
         print(f"{len(asked)} questions, {store.total()} mails")
+        named = recall(index, index._embedder, [question.text for question in asked])
+        print(f"recall@10 of the exact ten nearest: {named:.3f}")
         found = {name: np.array(recalls(way, asked)) for name, way in ways.items()}
     for name, hits in found.items():
         print(f"{name:>14}: recall@{_FIRST} {hits.mean():.3f} ({hits.sum()} of {len(hits)})")
@@ -126,12 +129,18 @@ def recalls(way: Callable[[str], list[str]], asked: Iterable[Question]) -> list[
 
 def by_vectors(store: Store, index: Retrieval, text: str) -> list[str]:
     """Return the mails of the nearest vectors."""
-    snapshot = Snapshot.of(store)
-    vector = next(iter(index._embedder.embed([text]))).tobytes()
-    nearest = np.argsort(-snapshot.meaning(vector), kind="stable")[:_FIRST]
-    rows = store.database.rows("SELECT id, message_id FROM mails")
-    names = dict(rows)
-    return [names[number] for number in snapshot.ids[nearest].tolist()]
+    ids, matrix = vectors(store)
+    vector = np.frombuffer(next(iter(index._embedder.embed([text]))).tobytes(), dtype=np.float32)
+    nearest = np.argsort(-(matrix @ vector), kind="stable")[:_FIRST]
+    names = dict(store.database.rows("SELECT id, message_id FROM mails"))
+    return [names[number] for number in ids[nearest].tolist()]
+
+
+def vectors(store: Store) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the ids of a store's mails and their vectors."""
+    rows = store.database.rows("SELECT id, vector FROM vectors ORDER BY id")
+    matrix = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float32)
+    return np.array([row[0] for row in rows]), matrix.reshape(-1, _DIMENSIONS)
 
 
 def by_words(store: Store, text: str) -> list[str]:
@@ -226,18 +235,15 @@ def speed(total: int) -> None:
         index.index()
         asked = [made.text(_QUERY_WORDS) for _ in range(_QUERIES)]
         given.vectors |= dict(zip(asked, made.vectors(_QUERIES), strict=True))
-        started = time.perf_counter()
-        snapshot = Snapshot.of(store)
-        loaded = time.perf_counter() - started
-        print(f"{total} mails, read into memory in {loaded:.2f} s")
+        _, matrix = vectors(store)
+        print(f"{total} mails")
         index.search(asked[0], 10)
         first = [timed(lambda text=text: index.search(text, 10)) for text in asked]
         print(f"  with words never asked before: hybrid {statistics.median(first):.3f} ms")
-        matrix = np.ascontiguousarray(snapshot.matrix)
         pairs(index, given, matrix, asked, lambda: None).report("caches warm")
         waste = np.zeros(_CACHE, dtype=np.float32)
         pairs(index, given, matrix, asked, lambda: waste.__iadd__(1)).report("caches cold")
-        print(f"  recall@10 of the exact ten nearest: {exact(snapshot, given, asked):.3f}")
+        print(f"  recall@10 of the exact ten nearest: {recall(index, given, asked):.3f}")
 
 
 def fill(store: Store, made: Generator, given: Given, total: int) -> None:
@@ -286,14 +292,15 @@ def pairs(
     return times
 
 
-def exact(snapshot: Snapshot, given: Given, asked: Sequence[str]) -> float:
-    """Return the share of the ten nearest, in double precision, that the vectors' search finds."""
+def recall(index: Retrieval, embedder: Embedder, asked: Sequence[str]) -> float:
+    """Return the share of the ten nearest, in double precision, that sqlite-vec names."""
+    ids, matrix = vectors(index._store)
     shares = []
     for text in asked:
-        vector = given.vectors[text]
-        true = np.argsort(-(snapshot.matrix.astype(float) @ vector.astype(float)))[:10]
-        found = np.argsort(-snapshot.meaning(vector.tobytes()))[:10]
-        shares.append(len(np.intersect1d(true, found)) / 10)
+        vector = next(iter(embedder.embed([text]))).tobytes()
+        cosines = matrix.astype(float) @ np.frombuffer(vector, dtype=np.float32)
+        found = index._nearest(vector, candidates_for(10), 1 << 62, ())
+        shares.append(len(np.intersect1d(ids[np.argsort(-cosines)[:10]], found)) / 10)
     return statistics.mean(shares)
 
 

@@ -1,4 +1,4 @@
-"""Which of the mails that fit come first, and what a snapshot in memory knows."""
+"""Which of the mails that fit come first, and what finds them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import pytest
 
 from connectors.mail import Address
 from daemon import ranking
+from daemon.database import Database
 from daemon.retrieval import Retrieval
-from daemon.snapshot import Snapshot, Snapshots
+from daemon.schema import MIGRATIONS
 from daemon.store import Place, Store
+from daemon.words import Words, best
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from conftest import HashingEmbedder
+    from numpy.typing import NDArray
 
     from connectors.mail import Mail
 
@@ -43,6 +46,19 @@ def keep(store: Store, make_mail: Callable[..., Mail]) -> Callable[..., None]:
 def retrieval(store: Store, embedder: HashingEmbedder) -> Retrieval:
     """Return an index over the store."""
     return Retrieval(store, embedder)
+
+
+class Given:
+    """An embedder that knows each text's vector."""
+
+    hash = "given"
+
+    def __init__(self, vectors: dict[str, NDArray[np.float32]]) -> None:
+        self._vectors = vectors
+
+    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the vectors that were given for the texts."""
+        return [self._vectors[text] for text in texts]
 
 
 def found(retrieval: Retrieval, k: int = 10, **limits: object) -> list[int]:
@@ -110,91 +126,118 @@ def test_many_hidden_mails_hide_no_other(
 
 def test_age_counts_from_the_moment_that_is_asked_about() -> None:
     """What counts is how old a mail was then; a mail of that moment gains most."""
-    day = 24 * 3600
-    snapshot = Snapshot(
-        "",
-        np.arange(3),
-        np.array([0, 365 * day, 730 * day]),
-        np.zeros((3, 384), dtype=np.float32),
-        np.array([0.25, 0.5, 1], dtype=np.float32),
-    )
-    assert snapshot.freshness(None).tolist() == [0.25, 0.5, 1]
-    assert snapshot.freshness(365 * day).tolist()[:2] == [0.5, 1]
+    year = 365 * 24 * 3600
+    assert [ranking.freshness(n * year, 2 * year) for n in range(3)] == [0.25, 0.5, 1]
+    assert [ranking.freshness(n * year, year) for n in range(2)] == [0.5, 1]
 
 
-def test_scores_of_what_is_closed_are_never_best() -> None:
-    """A mail that may not be found neither wins nor sets the measure for the others."""
-    cosines = np.array([0.9, 0.4, 0.2], dtype=np.float32)
-    words = np.array([9, 0, 1], dtype=np.float32)
-    closed = np.array([True, False, False])
-    scores = ranking.relevance(cosines, words, np.zeros(3, dtype=np.float32), closed)
-    assert sorted(ranking.best(scores, 10).tolist()) == [1, 2]
-    assert scores[1:].tolist() == pytest.approx([0.7, 0.7 * 0.5 + 0.3])
-    assert ranking.best(scores, 1).tolist() == [1]
+def test_meaning_and_words_are_relative_to_the_best() -> None:
+    """The nearest mail has meaning's whole share, the one richest in words theirs."""
+    scores = ranking.relevance([0.4, 0.2], [0.0, 1.0], [0.0, 0.0])
+    assert scores == pytest.approx([0.7, 0.7 * 0.5 + 0.3])
+    assert ranking.relevance([-0.5], [0.0], [0.0])[0] < 0
+    assert ranking.relevance([], [], []) == []
 
 
-def test_the_vectors_search_is_exact(
-    store: Store, make_mail: Callable[..., Mail], embedder: HashingEmbedder
+def test_the_best_by_words_hold_one_at_least() -> None:
+    """The highest weights are found, at most so many, and none of 0."""
+    weights = np.array([0, 3, 0, 1, 2], dtype=np.float32)
+    assert sorted(best(weights, 2)) == [1, 4]
+    assert sorted(best(weights, 9)) == [1, 3, 4]
+    assert best(weights[:1], 9) == []
+
+
+def test_the_nearest_vectors_are_found(store: Store, make_mail: Callable[..., Mail]) -> None:
+    """sqlite-vec's candidates hold the ten nearest in double precision, 98 of 100 at the least."""
+    dice = np.random.default_rng(0)
+    vectors = dice.standard_normal((100, 384))[dice.integers(0, 100, 2040)]
+    vectors += dice.standard_normal(vectors.shape)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    texts = [f"subject\n{number}" for number in range(2000)]
+    asked = [f"nothing{number}" for number in range(40)]
+    date = make_mail().date  # of all: none is preferred
+    with store.transaction():
+        for number in range(2000):
+            mail = make_mail(number, subject="subject", text=str(number), date=date)
+            store.keep(Place("server", 1, number + 1), mail)
+    retrieval = Retrieval(store, Given(dict(zip([*texts, *asked], vectors, strict=True))))
+    retrieval.index()
+    shares = []
+    for query, vector in zip(asked, vectors[2000:], strict=True):
+        exact = np.argsort(-(vectors[:2000].astype(float) @ vector.astype(float)))[:10]
+        hits = retrieval.search(query, 10)
+        shares.append(len({int(hit.text) for hit in hits} & set(exact.tolist())) / 10)
+    assert np.mean(shares) >= 0.98
+
+
+def test_words_are_remembered_until_mail_comes_or_goes(
+    tmp_path: Path, make_mail: Callable[..., Mail]
 ) -> None:
-    """The ten nearest by the snapshot are the ten nearest in double precision."""
-    for number in range(200):
-        mail = make_mail(number, text=f"{number} {number % 7} {number % 13} glaze")
-        store.keep(Place("server", 1, number + 1), mail)
-    Retrieval(store, embedder).index()
-    snapshot = Snapshot.of(store)
-    vector = embedder.embed(["3 glaze 5"])[0]
-    exact = np.argsort(-(snapshot.matrix.astype(float) @ vector.astype(float)))[:10]
-    assert np.argsort(-snapshot.meaning(vector.tobytes()))[:10].tolist() == exact.tolist()
+    """The weights are those of the mails that are there, whoever has asked before."""
+    words = Words()
+    with Store(tmp_path / "account") as store, Store(tmp_path / "account", read_only=True) as again:
+        for number, text in enumerate(("glaze", "kiln", "kiln")):
+            store.keep(Place("server", 1, number + 1), make_mail(number, text=text))
+        assert best(words.weights("Glaze?", store), 9) == [1]
+        first = words.weights("glaze kiln", again)
+        assert first[1] > first[2] == first[3] > 0
+        assert words.weights("glaze kiln", again).tolist() == first.tolist()
+        store.keep(Place("server", 1, 4), make_mail(4, text="the kiln"))
+        assert sorted(best(words.weights("kiln", again), 9)) == [2, 3, 4]
+        store.drop_others([])
+        assert best(words.weights("kiln", again), 9) == []
+        # The next mail gets the number of one that is gone, not its words.
+        store.keep(Place("server", 1, 5), make_mail(5, text="a bowl"))
+        assert best(words.weights("kiln glaze", again), 9) == []
+        assert best(words.weights("bowl", again), 9) == [1]
+        words.forget()
+        assert best(words.weights("bowl", again), 9) == [1]
 
 
-def test_a_snapshot_lives_until_the_vectors_change(
-    tmp_path: Path, make_mail: Callable[..., Mail], embedder: HashingEmbedder
+def test_a_mail_with_the_number_of_another_has_a_vector_of_its_own(
+    store: Store, make_mail: Callable[..., Mail], retrieval: Retrieval
 ) -> None:
-    """It is read once, shared by indexes, and read anew after a mail came or went."""
-    snapshots = Snapshots()
-    with Store(tmp_path / "account") as store:
-        store.keep(Place("server", 1, 1), make_mail(1))
-        Retrieval(store, embedder).index()
-        first = snapshots.of(store)
-        with Store(tmp_path / "account", read_only=True) as again:
-            assert snapshots.of(again) is first
-            store.keep(Place("server", 1, 2), make_mail(2))
-            assert snapshots.of(again) is first
-            Retrieval(store, embedder).index()
-            second = snapshots.of(again)
-            assert len(second.ids) == 2
-            store.drop_others([])
-            assert len(snapshots.of(again).ids) == 0
-            # The next mail gets the number of one that is gone, not its vector.
-            store.keep(Place("server", 1, 3), make_mail(3, text="the glaze for the bowls"))
-            Retrieval(store, embedder).index()
-            hits = Retrieval(again, embedder, snapshots=snapshots).search(QUERY, 1)
-            assert [hit.message_id for hit in hits] == ["m3@example.org"]
+    """What is dropped takes its vector along; the next mail of its number is found by its own."""
+    store.keep(Place("server", 1, 1), make_mail(1, text="the van on saturday"))
+    retrieval.index()
+    store.drop_others([])
+    store.keep(Place("server", 1, 2), make_mail(2, text="the glaze for the bowls"))
+    assert retrieval.index() == 1
+    assert found(retrieval) == [2]
 
 
+# How many migrations a store had of which the vectors were kept otherwise: in a vec0 table together
+# with the signs, and in a plain table alone.
+_TOGETHER = next(i for i, step in enumerate(MIGRATIONS) if "DROP TABLE embeddings" in step)
+_ALONE = _TOGETHER + 1
+
+
+@pytest.mark.parametrize(
+    ("version", "insert"),
+    [
+        (_TOGETHER, "(id, date, bits, vector) VALUES (1, 1, vec_quantize_binary(vec_f32(?1)), ?1)"),
+        (_ALONE, "(id, vector) VALUES (1, ?1)"),
+    ],
+)
 def test_a_store_of_an_earlier_version_keeps_its_vectors(
-    tmp_path: Path, make_mail: Callable[..., Mail], embedder: HashingEmbedder
+    tmp_path: Path,
+    make_mail: Callable[..., Mail],
+    embedder: HashingEmbedder,
+    version: int,
+    insert: str,
 ) -> None:
     """What was embedded before is not embedded again, and is found by words and meaning."""
-    from daemon.database import Database
-    from daemon.schema import MIGRATIONS
-
     folder = tmp_path / "account"
     mail = make_mail(1, text="the glaze for the bowls")
-    before = next(i for i, step in enumerate(MIGRATIONS) if "DROP TABLE embeddings" in step)
     vector = embedder.embed([f"{mail.subject}\n{mail.text}"])[0].tobytes()
-    with Database(folder, MIGRATIONS[:before]) as old:
+    with Database(folder, MIGRATIONS[:version]) as old:
         old.execute(
             "INSERT INTO mails (key, message_id, sender, date, recipients, copies, subject, text, "
             "answered, in_reply_to, thread) VALUES (?, 'm1@example.org', '', 1, '[]', '[]', ?, ?, "
             "'', '', '[]')",
             (mail.content_hash, mail.subject, mail.text),
         )
-        old.execute(
-            "INSERT INTO embeddings (id, date, bits, vector) "
-            "VALUES (1, 1, vec_quantize_binary(vec_f32(?1)), ?1)",
-            (vector,),
-        )
+        old.execute(f"INSERT INTO embeddings {insert}", (vector,))
         old.execute("INSERT INTO notes VALUES ('embedder', ?)", (embedder.hash,))
     with Store(folder) as store:
         retrieval = Retrieval(store, embedder)
@@ -203,4 +246,8 @@ def test_a_store_of_an_earlier_version_keeps_its_vectors(
         assert hit.score == pytest.approx(
             float(embedder.embed([QUERY])[0] @ np.frombuffer(vector, np.float32)), abs=1e-5
         )
+        assert retrieval._nearest(vector, 1, 2, ()) == [1]
         assert store.database.row("SELECT count(*) FROM words WHERE words MATCH 'glazing'") == (1,)
+        store.drop_others([])
+        for table in ("embeddings", "vectors"):
+            assert store.database.row(f"SELECT count(*) FROM {table}") == (0,)  # noqa: S608

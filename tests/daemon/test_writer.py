@@ -12,8 +12,8 @@ from connectors.mail import Address
 from daemon.brief import Brief
 from daemon.config import Account, Config
 from daemon.retrieval import Retrieval
-from daemon.snapshot import Snapshots
 from daemon.store import Place, Store
+from daemon.words import Words
 from daemon.writer import Writer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Scripted:
     found: HashingEmbedder
     texts: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
-    snapshots: Snapshots = field(default_factory=Snapshots)
+    words: Words = field(default_factory=Words)
 
     def embedder(self) -> HashingEmbedder:
         """Return what finds mail."""

@@ -21,8 +21,8 @@ from connectors.memory import MemoryConnector
 from daemon.compose import INVISIBLE
 from daemon.config import Account, Config
 from daemon.requests import process
-from daemon.snapshot import Snapshots
 from daemon.store import Place, Store
+from daemon.words import Words
 from daemon.writer import Writer
 from trainer.prompt import Ask, encode
 
@@ -73,7 +73,7 @@ class Obedient:
 
     lm: LanguageModel
     asks: list[Ask] = field(default_factory=list)
-    snapshots: Snapshots = field(default_factory=Snapshots)
+    words: Words = field(default_factory=Words)
 
     def embedder(self) -> OneVector:
         """Return what finds mail."""
