@@ -310,6 +310,7 @@ class Training(_Section):
         emails: The newest so many mails are training targets.
         epochs: How often each of them is seen, at the most.
         patience: It ends after so many epochs that made nothing better.
+        drafts: So many of the newest held-out mails are also written, by each model that is judged.
         rosa: The adapter's size.
     """
 
@@ -319,6 +320,7 @@ class Training(_Section):
     emails: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     epochs: Annotated[int, Field(ge=1, le=100)] = 5
     patience: Annotated[int, Field(ge=1, le=100)] = 2
+    drafts: Annotated[int, Field(ge=0, le=1000)] = 24
     rosa: Rosa = Rosa()
 
     @field_validator("schedule")
@@ -341,6 +343,22 @@ class Retrieval(_Section):
     threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = 0.2
 
 
+class Sampling(_Section):
+    """How each next token of a draft is chosen, as `trainer.generate.Sampling` takes it.
+
+    Attributes:
+        temperature: 0 for always the likeliest.
+        top_p: The share of probability that is drawn from.
+        repetition: Above 1, what was written before is less likely to be written again.
+        max_tokens: The most that a draft may have.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.3
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.9
+    repetition: Annotated[float, Field(ge=1, le=2, allow_inf_nan=False)] = 1.05
+    max_tokens: Annotated[int, Field(ge=16, le=4096)] = 400
+
+
 class Requests(_Section):
     """How the folder "Panza requests" is watched.
 
@@ -348,6 +366,7 @@ class Requests(_Section):
         poll: It is looked at this often, whatever the server announces.
         deliver: Results go to Drafts, back to the owner by mail (``reply``), or ``both``.
         trust: The authserv-id of the owner's own server, whose dmarc=pass then counts; "" for none.
+        report: The owner gets a training's report by mail: after ``each``, ``weekly``, or not.
     """
 
     poll: Annotated[Duration, _between(timedelta(seconds=5), timedelta(days=1))] = timedelta(
@@ -355,6 +374,7 @@ class Requests(_Section):
     )
     deliver: Literal["drafts", "reply", "both"] = "drafts"
     trust: str = ""
+    report: Literal["weekly", "each", "off"] = "off"
 
 
 class Config(_Section):
@@ -367,6 +387,7 @@ class Config(_Section):
         profile: What the owner says of herself; every draft is written with it.
         training: How and when an adapter is trained.
         retrieval: Which earlier mails a draft is written from.
+        sampling: How the next token of a draft is chosen.
         requests: How the folder "Panza requests" is watched.
     """
 
@@ -376,6 +397,7 @@ class Config(_Section):
     profile: str = ""
     training: Training = Training()
     retrieval: Retrieval = Retrieval()
+    sampling: Sampling = Sampling()
     requests: Requests = Requests()
 
     def model_post_init(self, _context: object) -> None:
