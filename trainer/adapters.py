@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
     from trainer.rosa import RosaModel
 
+_log = logging.getLogger(__name__)
+
 WEIGHTS = "adapter.safetensors"
+REPORT = "report.html"
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
 _PROMOTIONS = "promotions.json"
@@ -40,6 +44,7 @@ class Manifest:
         counts: Mails by use: trained, held out, left out by reason, instructions by source.
         settings: The settings of the training.
         scores: Scores by column: base, few_shot, current, candidate.
+        intervals: The 95 % intervals of scores by column and score, each low and high.
         course: How the training went: what was estimated, what was measured, the hold-out's
             perplexity after each epoch, and the epoch that was kept.
         verdict: Why it was promoted, or why it was kept aside.
@@ -54,6 +59,7 @@ class Manifest:
     counts: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, Any] = field(default_factory=dict)
     course: dict[str, Any] = field(default_factory=dict)
     verdict: str = ""
     files: dict[str, str] = field(default_factory=dict)
@@ -152,15 +158,20 @@ class Registry:
             raise AdapterError(
                 adapter, f"it was trained on another base model ({manifest.base}); train again"
             )
-        for name, digest in manifest.files.items():
-            file = self.folder / adapter / name
-            try:
-                whole = sha256(file) == digest
-            except OSError:
-                whole = False
-            if not whole:
+        for name in manifest.files:
+            # The report is for people: one that its reader has deleted takes no adapter along.
+            if name != REPORT and not self._whole(manifest, name):
                 raise AdapterError(adapter, f"{name} is missing or damaged; {_WAY_OUT}")
         return self.folder / adapter / WEIGHTS
+
+    def report(self, adapter: str) -> Path | None:
+        """Return the file of an adapter's report; None where there is none, or it was changed.
+
+        Raises:
+            AdapterError: As for `manifest`.
+        """
+        whole = self._whole(self.manifest(adapter), REPORT)
+        return self.folder / adapter / REPORT if whole else None
 
     def load(self, adapter: str, lm: LanguageModel) -> RosaModel:
         """Put an adapter on the base model.
@@ -183,12 +194,19 @@ class Registry:
         names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(taken) + 2))
         return next(name for name in names if name not in taken)
 
-    def add(self, manifest: Manifest, save: Callable[[Path], None]) -> Manifest:
+    def add(
+        self,
+        manifest: Manifest,
+        save: Callable[[Path], None],
+        report: Callable[[Manifest], str] | None = None,
+    ) -> Manifest:
         """Store an adapter without putting it in use; return its manifest with the files' hashes.
 
         Args:
             manifest: What it is; ``files`` is filled in here.
             save: Writes the weights to the path it is given.
+            report: Makes the text of its report. Where that fails, the adapter is stored without
+                one, for it has taken hours, and the log says so.
 
         Raises:
             OSError: It cannot be written; nothing is left behind that looks like an adapter.
@@ -201,7 +219,11 @@ class Registry:
         weights = beside / WEIGHTS
         save(weights)
         weights.chmod(0o600)
-        complete = Manifest(**{**asdict(manifest), "files": {WEIGHTS: sha256(weights)}})
+        files = {WEIGHTS: sha256(weights)}
+        if text := _reported(manifest, report):
+            _write_synced(beside / REPORT, text)
+            files[REPORT] = sha256(beside / REPORT)
+        complete = Manifest(**{**asdict(manifest), "files": files})
         _write_synced(beside / _MANIFEST, _sealed(asdict(complete)))
         _sync(weights)
         _sync(beside)
@@ -264,6 +286,13 @@ class Registry:
             shutil.rmtree(beside)
         return gone
 
+    def _whole(self, manifest: Manifest, name: str) -> bool:
+        """Tell whether a file is there as it was written."""
+        try:
+            return sha256(self.folder / manifest.id / name) == manifest.files.get(name)
+        except OSError:
+            return False
+
     def _good(self, adapter: str) -> bool:
         try:
             self.weights(adapter)
@@ -305,6 +334,18 @@ class Registry:
         else:
             _remove(link)
         _sync(self.folder)
+
+
+def _reported(manifest: Manifest, report: Callable[[Manifest], str] | None) -> str:
+    try:
+        text = report(manifest) if report else ""
+        text.encode()  # what cannot be written is as much its fault
+    except Exception as error:  # noqa: BLE001 - whatever it is, the training counts for more
+        # Its text may quote a mail.
+        _log.warning("%s is kept without a report: %s", manifest.id, type(error).__name__)
+        _log.debug("where:", exc_info=error)
+        return ""
+    return text
 
 
 def _sealed(data: dict[str, Any]) -> str:
@@ -349,7 +390,8 @@ def _make_private(folder: Path) -> None:
 
 def _write_synced(file: Path, text: str) -> None:
     beside = file.with_suffix(".writing")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

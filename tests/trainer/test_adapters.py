@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from trainer.adapters import WEIGHTS, InUse, Manifest, Registry
+from trainer.adapters import REPORT, WEIGHTS, InUse, Manifest, Registry
 from trainer.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -275,3 +275,60 @@ def test_what_is_whole_and_no_adapter_is_told(
     after = lm.model.state_dict()
     assert before.keys() == after.keys()
     assert all(before[name].equal(after[name]) for name in before)
+
+
+def add_with(registry: Registry, report: Callable[[Manifest], str]) -> str:
+    """Store an adapter with a report."""
+    name = registry.new_id(NOW, "rosa")
+    manifest = Manifest(name, NOW.isoformat(), "embedded", HASH, "rosa")
+    return registry.add(manifest, lambda file: file.write_bytes(b"weights") and None, report).id
+
+
+def test_a_report_lies_beside_the_weights(registry: Registry) -> None:
+    """It is private, hashed in the manifest, and found again."""
+    one = add_with(registry, lambda manifest: f"<p>of {manifest.id}, grün")
+    file = registry.report(one)
+    assert file == registry.folder / one / REPORT
+    assert file.read_text(encoding="utf-8") == f"<p>of {one}, grün"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert set(registry.manifest(one).files) == {WEIGHTS, REPORT}
+
+
+def test_an_adapter_without_a_report_has_none(registry: Registry) -> None:
+    """Those that were trained before there were reports are as good as ever."""
+    one = add(registry)
+    assert registry.report(one) is None
+    assert registry.weights(one).exists()
+
+
+@pytest.mark.parametrize("fault", [ValueError("no"), MemoryError(), RecursionError()])
+def test_a_report_that_cannot_be_made_loses_no_training(
+    registry: Registry, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The adapter is stored without one, and the log tells of the kind of fault alone."""
+
+    def fail(_manifest: Manifest) -> str:
+        raise fault
+
+    one = add_with(registry, fail)
+    assert registry.weights(one).exists()
+    assert registry.report(one) is None
+    assert f"{one} is kept without a report: {type(fault).__name__}" in caplog.text
+
+
+def test_a_report_that_cannot_be_written_is_as_one_that_cannot_be_made(registry: Registry) -> None:
+    """Half a surrogate pair is no text in UTF-8."""
+    assert registry.report(add_with(registry, lambda _: "\ud800")) is None
+
+
+@pytest.mark.parametrize("change", ["delete", "damage"])
+def test_a_report_that_is_gone_or_changed_takes_no_adapter_along(
+    registry: Registry, change: str
+) -> None:
+    """It holds mail, so its reader may delete it; what was changed is not passed off as ours."""
+    one = add_with(registry, lambda _: "<p>good")
+    registry.promote(one)
+    file = registry.folder / one / REPORT
+    file.unlink() if change == "delete" else file.write_text("<p>bad")
+    assert registry.report(one) is None
+    assert registry.in_use() == InUse(one)
