@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from connectors import language
-from daemon import facts
 from daemon.brief import ANSWER, Draft, Source
 from daemon.copies import closed_once, copied
 from daemon.guards import Guard
 from daemon.models import Models
 from daemon.retrieval import Retrieval
+from trainer import facts
 from trainer.corpus import first_names
 from trainer.generate import Sampling, write
 from trainer.prompt import Ask

@@ -1,10 +1,10 @@
-"""Facts in a draft that come from nowhere."""
+"""Facts in a text, and those that come from nowhere."""
 
 from __future__ import annotations
 
 import pytest
 
-from daemon.facts import Given, mark, marks
+from trainer.facts import Given, mark, marks
 
 
 def marked(text: str, *given: str, language: str = "en", mails: tuple[str, ...] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers, dates and names in a draft that come from nowhere.
+"""Numbers, dates and names in a text, and those of them that come from nowhere.
 
 A small model fills a sentence with what sounds right: a time, a sum, a town. What is in none of the
 texts that it wrote from is marked, so that its owner looks at it before she sends it. A fact counts
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+Kind = Literal["name", "date", "number"]
 
 FAMILIAR = 3  # mails in which a name makes it one that the owner uses
 _NOON = 12
@@ -60,7 +62,10 @@ _FIGURE = re.compile(
     r"(?:[$\u20ac\u00a3]\s?)?(?<![\w@/.-])\d+(?:[.,:/'\u2019\u2013-]\d+)*"
     r"(?:\s?(?:[ap]\.m\.|[ap]m\b|%|\u20ac)|[^\W\d_]{1,3}\b)?"
 )
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
+_CALENDAR = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{2,4}|(?:19|20)\d\d")
 _LISTED = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|-|\*)\s", re.MULTILINE)
+_BESIDE = 14  # characters of the text beside a figure in which a month may stand
 _BEFORE = 4  # characters before a word that tell whether it begins a sentence
 _HEAD = re.compile(r"(?:\A|[.!?:;\u2026>\"\u201c\u201e\u00bb(\[*_\u2013\u2014\u2022-]|\n)\s*$")
 _MARKED = re.compile(r"\[[^\[\]\n]*\]|https?://\S+|\S+@\S+")
@@ -78,6 +83,24 @@ _MONTH = _table(_MONTHS.splitlines())
 _NUMBER = _table(_NUMBERS.replace("\n", " ").split("|"))
 # "may", "march" and "mars" are words as well: with a small letter or a name, they tell no month.
 _PLAIN = frozenset({"may", "march", "mars", "sept", "mai", "maj", "mei"})
+_DATES = frozenset(_DAY.keys() | _MONTH.keys()) - _PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact in a text.
+
+    Attributes:
+        kind: What it is; times of day are dates, sums and quantities are numbers.
+        text: How it is spelled there.
+        start: Where it begins.
+        stop: Where it ends.
+    """
+
+    kind: Kind
+    text: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +129,14 @@ class Given:
             numbers |= {hour % _HOURS, (hour + _NOON) % _HOURS, hour % _NOON or _NOON}
         months = {_MONTH[word] + 1 for word in words if word in _MONTH}
         return cls(frozenset(words), frozenset(numbers | months | {0}))
+
+    def has(self, fact: Fact) -> bool:
+        """Tell whether a fact is among them, however it is spelled."""
+        if fact.text.casefold() in _DATES:
+            return _dated(fact.text.casefold(), self)
+        if fact.kind == "name":
+            return bool(_spellings(fact.text) & self.words)
+        return _numbers(fact.text) <= self.numbers
 
 
 def mark(text: str, given: Given, *, language: str, spelled: Callable[[str, int], int]) -> str:
@@ -141,24 +172,39 @@ def unknown(
         language: ISO 639-1 of the draft, "" where not known.
         spelled: Counts the owner's mails, at most so many, that have a word in this spelling.
     """
+    for fact in found(text, language=language):
+        if not given.has(fact) and not (fact.kind == "name" and _used(fact.text, spelled)):
+            yield fact.start, fact.stop
+
+
+def found(text: str, *, language: str) -> Iterator[Fact]:
+    """Yield the facts of a text: its figures, days, months and names.
+
+    Args:
+        text: The text; what is in brackets, a link or an address is none of its facts.
+        language: ISO 639-1, "" where not known.
+    """
     # What is in brackets, links and addresses have their own guard, numbers of a list none.
     open_text = _LISTED.sub(_blank, _MARKED.sub(_blank, text))
     for match in _FIGURE.finditer(open_text):
-        if not _numbers(match[0]) <= given.numbers:
-            yield match.span()
+        kind: Kind = "date" if _is_date(match, open_text) else "number"
+        yield Fact(kind, match[0], *match.span())
     for match in _WORD.finditer(open_text):
-        dated = _dated(match[0].casefold(), given)
-        if dated is False:
-            yield match.span()
-        elif (
-            dated is None
-            and match[0].casefold() not in _PLAIN
-            and language not in _ALL_NOUNS
-            and _is_name(match, open_text)
-        ):
-            if _spellings(match[0]) & given.words or _used(match[0], spelled):
-                continue
-            yield match.span()
+        word = match[0].casefold()
+        if word in _DATES:
+            yield Fact("date", match[0], *match.span())
+        elif word not in _PLAIN and language not in _ALL_NOUNS and _is_name(match, open_text):
+            yield Fact("name", match[0], *match.span())
+
+
+def _is_date(match: re.Match[str], text: str) -> bool:
+    """Tell whether a figure is a time or a part of a date."""
+    figure = match[0].strip()
+    if any(one.fullmatch(figure) for one in (_CLOCK, _ORDINAL, _CALENDAR)):
+        return True
+    before = _WORD.findall(text[max(0, match.start() - _BESIDE) : match.start()])[-1:]
+    after = _WORD.findall(text[match.end() : match.end() + _BESIDE])[:1]
+    return any(word.casefold() in _MONTH for word in before + after)
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -175,15 +221,13 @@ def _numbers(figure: str) -> set[int]:
     return {number % _HOURS for number in found} if clock and max(found) == _HOURS else found
 
 
-def _dated(word: str, given: Given) -> bool | None:
-    """Tell whether a day or a month was given; None where it is neither, or may be neither."""
-    for table in (_DAY, _MONTH):
-        if word in table and word not in _PLAIN:
-            number = table[word]
-            if any(table.get(one) == number for one in given.words):
-                return True
-            return table is _MONTH and number + 1 in given.numbers
-    return None
+def _dated(word: str, given: Given) -> bool:
+    """Tell whether a day or a month was given, in any language, a month also by its number."""
+    table = _DAY if word in _DAY else _MONTH
+    number = table[word]
+    if any(table.get(one) == number for one in given.words):
+        return True
+    return table is _MONTH and number + 1 in given.numbers
 
 
 def _is_name(match: re.Match[str], text: str) -> bool:
