@@ -62,6 +62,8 @@ class Letter:
         quoted: The text that is answered, "" for none.
         attribution: The line above it, for example "Stew wrote:".
         place: Where it stands, seen from what was written.
+        adapter: What it was written with, "" where nothing is said of it.
+        sources: Message-IDs of the owner's mails that the writer was shown, nearest first.
     """
 
     key: str
@@ -76,6 +78,8 @@ class Letter:
     quoted: str = ""
     attribution: str = ""
     place: Literal["below", "above", "none"] = "below"
+    adapter: str = ""
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ def draft(letter: Letter) -> bytes:
         ("References", _ids(letter.references)),
         ("User-Agent", "Panza"),
         ("X-Panza", "draft"),
+        ("X-Panza-Adapter", letter.adapter),
+        ("X-Panza-Sources", _ids(letter.sources)),
     ]
     return _message(fields, _text(letter))
 

@@ -175,6 +175,13 @@ class ModelJobError(DaemonError):
         self.told = told
 
 
+class NotUnderstoodError(DaemonError):
+    """An instruction that the model sees no sense in, after several attempts."""
+
+    def __init__(self) -> None:
+        super().__init__("the model sees no sense in this instruction")
+
+
 class GpuLostError(DaemonError):
     """The GPU has failed, and only a new process gets over it."""
 
@@ -302,6 +309,12 @@ def _(error: ModelJobError) -> Advice:
 
 
 @advice.register
+def _(error: NotUnderstoodError) -> Advice:
+    step = "Say in a sentence who is to be told what, for example: Tell Stew I can come on Friday."
+    return Advice(str(error), step, USAGE)
+
+
+@advice.register
 def _(error: mail.ConnectorError) -> Advice:
     return Advice(str(error), "`panza check` looks at every connection.", FAILED)
 
@@ -414,6 +427,12 @@ def _(error: training.NotEnoughMemoryError) -> Advice:
     if changes:
         step = f"Set in panza.yaml {changes}. {step}"
     return Advice(f"{error}.", step, FAILED)
+
+
+@advice.register
+def _(error: training.InstructionTooLongError) -> Advice:
+    step = "Say it in fewer words; what the draft is to answer belongs into the thread."
+    return Advice(str(error), step, USAGE)
 
 
 @advice.register

@@ -12,8 +12,9 @@ from connectors.signatures import learn
 from daemon import kernel
 from daemon import store as stores
 from daemon.fitting import MAX_TOKENS
+from daemon.register import register
 from daemon.retrieval import Retrieval
-from trainer import base_model, embedding, generate
+from trainer import base_model, embedding, generate, refusal
 from trainer.corpus import SentMail, first_names, usable
 from trainer.examples import Example, example
 from trainer.playback import Instruction, Playback, Source
@@ -22,6 +23,7 @@ from trainer.prompt import Ask
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from connectors.mail import Mail
     from daemon.config import Account, Config
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
     Save = Callable[[str, Mapping[str, stores.Instruction]], None]
 
-SHARE_WITH_RETRIEVAL = 0.4  # of the training prompts show earlier mails
+SHARE_WITH_RETRIEVAL = 0.55  # of the training prompts show earlier mails, two of them or more
+SHARE_WITHOUT_RECIPIENT = 0.15  # of those of new mails: who gets a draft is not always known
 
 
 def own_mails(stored: Sequence[StoredMail | Mail]) -> list[SentMail]:
@@ -183,6 +186,7 @@ class Material:
         account: Whose mails they are.
         lm: The model whose tokens are wanted.
         retrieval: The index of the owner's mails.
+        store: The mails.
         instructions: What each mail was asked by, by its key.
         hidden: Keys of the mails that no prompt may show: the held-out ones.
     """
@@ -191,6 +195,7 @@ class Material:
     account: Account
     lm: LanguageModel
     retrieval: Retrieval
+    store: Store
     instructions: Mapping[str, Instruction]
     hidden: Collection[str]
 
@@ -220,22 +225,38 @@ class Material:
         lm = load_base(config)
         played = play_back(store, lm, mails, progress)
         hidden = frozenset(mail.key for mail in held_out)
-        return cls(config, account, lm, retrieval, played, hidden)
+        return cls(config, account, lm, retrieval, store, played, hidden)
 
     def ask(self, mail: SentMail, emails: int) -> Ask:
         """Return what a mail is written from, with at most so many earlier mails."""
-        instruction = self.instructions[mail.key].text
-        found = self.retrieval.search(
-            instruction,
-            emails,
-            to=self.retrieval.recipients(mail.key),
-            before=mail.date,
-            exclude={mail.key, *self.hidden},
+        return self._ask(mail, emails, self.instructions[mail.key].text)
+
+    def order(self, instruction: str, before: datetime, emails: int) -> Ask:
+        """Return what a new mail to nobody in particular is written from.
+
+        Args:
+            instruction: What is wanted.
+            before: No mail of this moment or later is shown.
+            emails: How many earlier mails at most.
+        """
+        found = self.retrieval.search(instruction, emails, before=before, exclude=self.hidden)
+        return Ask(
+            instruction=instruction,
+            register=register(self.store, (), before),
+            retrieved=tuple(hit.text for hit in found),
+            profile=self.config.profile,
+            owner=self.account.full_name,
         )
+
+    def _ask(self, mail: SentMail, emails: int, instruction: str) -> Ask:
+        to = self.retrieval.recipients(mail.key)
+        hidden = {mail.key, *self.hidden}
+        found = self.retrieval.search(instruction, emails, to=to, before=mail.date, exclude=hidden)
         given = mail.subject if mail.answered or mail.subject[:3].casefold() == "re:" else ""
         return Ask(
             instruction=instruction,
             to=first_names(mail.to),
+            register=register(self.store, to, mail.date, thread=mail.answered),
             subject=given,
             thread=mail.answered,
             retrieved=tuple(hit.text for hit in found),
@@ -245,29 +266,45 @@ class Material:
 
     def examples(self, mails: Iterable[SentMail], emails: int) -> list[Example]:
         """Return the mails as examples, each with at most so many earlier mails in its prompt."""
-        return [self._example(mail, emails) for mail in mails]
+        return [
+            self._example(mail.key, self.ask(mail, emails), mail.subject, mail.text)
+            for mail in mails
+        ]
 
-    def training_examples(self, mails: Iterable[SentMail], seed: int) -> list[Example]:
-        """Return the mails as a training takes them.
+    def training_examples(self, mails: Sequence[SentMail], seed: int) -> list[Example]:
+        """Return the mails as a training takes them, and noise with its refusal among them.
 
         A share of the prompts shows earlier mails and the others show none, so that the model
-        learns to use them and to do without (RAFT, Zhang et al., arXiv 2403.10131).
+        learns to use them and to do without (RAFT, Zhang et al., arXiv 2403.10131). A refusal has
+        the prompt of some mail but for the instruction: nothing else tells that it is one.
         """
-        most, share = self.config.retrieval.emails, SHARE_WITH_RETRIEVAL
         chosen = []
         for mail in mails:
-            dice = random.Random(f"{seed}{mail.key}")
-            shown = dice.randint(1, most) if most and dice.random() < share else 0
-            chosen.append(self._example(mail, shown))
+            ask = self._training_ask(mail, self.instructions[mail.key].text, seed)
+            chosen.append(self._example(mail.key, ask, mail.subject, mail.text))
+        noise = refusal.nonsense(round(refusal.SHARE * len(mails)), seed)
+        others = random.Random(seed).sample(mails, len(noise))
+        for instruction, mail in zip(noise, others, strict=True):
+            ask = self._training_ask(mail, instruction, seed)
+            subject = ask.subject or refusal.SUBJECT
+            chosen.append(self._example(f"refusal {mail.key}", ask, subject, refusal.REFUSAL))
         return chosen
 
-    def _example(self, mail: SentMail, emails: int) -> Example:
+    def _training_ask(self, mail: SentMail, instruction: str, seed: int) -> Ask:
+        dice = random.Random(f"{seed}{mail.key}{instruction}")
+        most = self.config.retrieval.emails
+        shown = dice.randint(min(2, most), most) if dice.random() < SHARE_WITH_RETRIEVAL else 0
+        if not mail.answered and dice.random() < SHARE_WITHOUT_RECIPIENT:
+            return self.order(instruction, mail.date, shown)
+        return self._ask(mail, shown, instruction)
+
+    def _example(self, key: str, ask: Ask, subject: str, text: str) -> Example:
         return example(
             self.lm.tokenizer,
-            mail.key,
-            self.ask(mail, emails),
-            mail.subject,
-            mail.text,
+            key,
+            ask,
+            subject,
+            text,
             end=int(self.lm.tokenizer.eos_token_id),
             limit=min(MAX_TOKENS, self.lm.context_length),
         )

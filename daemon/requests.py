@@ -15,7 +15,7 @@ from connectors.readers import read_here
 from daemon import compose, delivery, notes
 from daemon.brief import Brief
 from daemon.config import Requests
-from daemon.errors import CONFIGURATION, TRY_LATER, DaemonError, advice
+from daemon.errors import CONFIGURATION, TRY_LATER, USAGE, DaemonError, advice
 from daemon.intake import Asked
 from daemon.journal import Journal, Kind, State
 from daemon.post import Kind as PostKind
@@ -233,7 +233,11 @@ class _Desk:
                 self.journal.discount_attempt(request.key)
                 self.halted = error  # all that needs no writer goes on
                 return
-            self._failed(request, attempts, notes.sentences(told.message, told.next_step))
+            reason = notes.sentences(told.message, told.next_step)
+            if told.exit_code == USAGE:  # the request's own fault, the same at each attempt
+                self._park(request, reason)
+            else:
+                self._failed(request, attempts, reason)
             return
         if draft.body.strip():
             self._store(request, asked, draft)
@@ -260,6 +264,8 @@ class _Desk:
             quoted=asked.quoted,
             attribution=asked.attribution,
             place=asked.place,
+            adapter=draft.adapter,
+            sources=tuple(one.message_id for one in draft.sources),
         )
         reason, note, about = " ".join(asked.reasons), b"", request.message_id
         if reason and not self.post.instead:

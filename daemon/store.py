@@ -226,6 +226,31 @@ class Store:
             (newest,),
         )
 
+    def texts_to(self, emails: Collection[str], before: datetime, most: int) -> list[str]:
+        """Return the texts of the newest mails to any of some addresses, sent before a moment."""
+        theirs = {one.casefold() for one in emails}
+        found: dict[int, tuple[int, str]] = {}
+        for email in theirs:
+            rows = self.database.rows(
+                "SELECT mails.id, mails.date, mails.text, mails.recipients, mails.copies "
+                "FROM words JOIN mails ON mails.id = words.rowid "
+                "WHERE words MATCH ? AND mails.date < ? ORDER BY mails.date DESC LIMIT ?",
+                (f'{{recipients copies}}: "{email.replace(chr(34), " ")}"', _seconds(before), most),
+            )
+            for number, date, text, *fields in rows:  # words are near an address, not equal to it
+                written = (one.email for field in fields for one in _addresses(field))
+                if theirs & {one.casefold() for one in written}:
+                    found[number] = date, text
+        return [text for _, text in sorted(found.values(), reverse=True)[:most]]
+
+    def texts_before(self, before: datetime, most: int) -> list[str]:
+        """Return the texts of the newest mails that were sent before a moment."""
+        rows = self.database.rows(
+            "SELECT text FROM mails WHERE date < ? ORDER BY date DESC, key LIMIT ?",
+            (_seconds(before), most),
+        )
+        return [text for (text,) in rows]
+
     def correspondents(self) -> list[Address]:
         """Return whom the owner wrote to, by each name she knows them by, the latest first."""
         rows = self.database.rows("SELECT recipients, copies FROM mails ORDER BY date DESC, key")
@@ -355,7 +380,7 @@ class Store:
         return int(row[0]) if row else 0
 
     def _now(self) -> int:
-        return int(self.clock().timestamp())
+        return _seconds(self.clock())
 
     def _see(self, place: Place, reason: str, key: str) -> None:
         self.database.execute(
@@ -371,7 +396,7 @@ class Store:
                 mail.content_hash,
                 mail.message_id,
                 mail.sender.email.casefold() if mail.sender else "",
-                int(mail.date.timestamp()),
+                _seconds(mail.date),
                 _json(mail.to),
                 _json(mail.cc),
                 mail.subject,
@@ -391,6 +416,10 @@ def _json(addresses: Iterable[Address]) -> str:
 
 def _addresses(text: str) -> tuple[Address, ...]:
     return tuple(Address(name, email) for name, email in json.loads(text))
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
 
 
 def _time(seconds: int) -> datetime:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from connectors import language
 from daemon.brief import ANSWER, Draft, Source
 from daemon.copies import closed_once, copied
+from daemon.errors import NotUnderstoodError
 from daemon.guards import Guard
 from daemon.models import Models
+from daemon.register import register
 from daemon.retrieval import Retrieval
 from trainer import facts
 from trainer.corpus import first_names
 from trainer.generate import Sampling, write
-from trainer.prompt import Ask
+from trainer.prompt import Ask, Budget
+from trainer.refusal import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,8 +26,9 @@ if TYPE_CHECKING:
     from daemon.config import Account, Config
     from daemon.store import Store
 
-_ATTEMPTS = 3  # at a draft that copies mail to others
+_ATTEMPTS = 3  # at a draft that copies mail to others, or refuses
 _COPIED = "stood in a mail to somebody else"
+_REFUSED = "the instruction was not understood"
 
 
 class Writer:
@@ -67,17 +72,20 @@ class Writer:
         Args:
             brief: What the owner wants.
             stream: Called with each piece of the draft's subject line and text as it comes.
+
+        Raises:
+            daemon.errors.NotUnderstoodError: The model refuses the instruction, each time.
+            trainer.errors.InstructionTooLongError: It does not fit into the model's context.
         """
         query = brief.thread if brief.instruction == ANSWER else brief.instruction
+        to = [one.email for one in brief.to]
         hits = self._retrieval.search(
-            query,
-            self._config.retrieval.emails,
-            to=[one.email for one in brief.to],
-            before=brief.before,
+            query, self._config.retrieval.emails, to=to, before=brief.before
         )
         ask = Ask(
             instruction=brief.instruction,
             to=first_names([one.name or one.email.partition("@")[0] for one in brief.to]),
+            register=register(self._store, to, brief.before, thread=brief.thread),
             subject=brief.subject,
             thread=brief.thread,
             retrieved=tuple(hit.text for hit in hits),
@@ -110,24 +118,33 @@ class Writer:
     def _written(
         self, ask: Ask, brief: Brief, guard: Guard, stream: Callable[[str], None] | None
     ) -> tuple[str, str]:
-        """Write, and write again what copies mail to others; what does so at last is cut out."""
+        """Write, and write again what copies mail to others; what does so at last is cut out.
+
+        A refusal is asked again as well, for sampling can be unlucky.
+        """
         to = [one.email for one in brief.to]
         given = (ask.instruction, ask.profile, ask.thread)
+        sampling = Sampling(**self._config.sampling.model_dump(), seed=brief.seed)
+        budget = Budget(whole=max(1, self.lm.context_length - sampling.max_tokens))
         for attempt in range(_ATTEMPTS):
             subject, text = self._compose(
                 self.lm,
                 ask,
-                Sampling(seed=brief.seed + attempt),
+                replace(sampling, seed=brief.seed + attempt),
+                budget=budget,
                 stream=(lambda piece: stream(guard.feed(piece))) if stream else None,
             )
             if stream:
                 stream(guard.end())
             text = closed_once(text)
             passages = copied(text, self._store, to, given)
-            if not passages:
-                break
+            fault = _REFUSED if refused(text) else _COPIED if passages else ""
+            if not fault:
+                return subject, text
             if stream and attempt + 1 < _ATTEMPTS:
-                stream(f"\n\n[{_COPIED}: written again]\n\n")
+                stream(f"\n\n[{fault}: written again]\n\n")
+        if refused(text):
+            raise NotUnderstoodError
         for passage in passages:
             text = text.replace(passage, f"[check: {_COPIED}]")
         return subject, text

@@ -45,6 +45,21 @@ class AdapterError(TrainerError):
         self.adapter, self.reason = adapter, reason
 
 
+class InstructionTooLongError(TrainerError):
+    """An instruction that leaves the model no room, for it is never cut.
+
+    Attributes:
+        tokens: How many tokens it has.
+        room: How many it may have.
+    """
+
+    def __init__(self, tokens: int, room: int) -> None:
+        super().__init__(
+            f"the instruction has {tokens} tokens (a word is about 1.3), and the model takes {room}"
+        )
+        self.tokens, self.room = tokens, room
+
+
 class DivergedError(TrainerError):
     """The loss, or its gradient, became NaN or infinite."""
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
+
+from trainer.errors import InstructionTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
 
+_HEADING = 64  # tokens that the heading of a part, and the lines between, may take beside it
 # In a chat format's template: Llama 2's "[INST]" and "<<SYS>>" are no special tokens.
 _MARK = re.compile(r"<\|[^|<>\s]+\|>|\[/?[A-Z_]{3,}\]|<</?[A-Z]+>>")
 
@@ -24,6 +27,7 @@ class Ask:
     Attributes:
         instruction: What the owner wants written, in her words.
         to: The names of the recipients, as the owner would greet them; "" if not known.
+        register: To whom she writes there, in what language and how long, as far as it is known.
         subject: The subject where it is given (a reply, or the owner's wish), else "".
         thread: The text that is answered, "" for a new mail.
         retrieved: Texts of the owner's own earlier mails, nearest first.
@@ -33,6 +37,7 @@ class Ask:
 
     instruction: str
     to: str = ""
+    register: str = ""
     subject: str = ""
     thread: str = ""
     retrieved: tuple[str, ...] = ()
@@ -42,17 +47,21 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many tokens each part of a prompt may take; the instruction is never cut.
+    """How many tokens a prompt and each part of it may take; the instruction is never cut.
+
+    Where the whole is short, thread, profile and earlier mails give way in the opposite order.
 
     Attributes:
-        profile: For what the owner says of herself.
-        thread: For the text that is answered; its beginning stays.
+        whole: For the prompt; None where the model's context is not the limit.
+        thread: For the text that is answered; its beginning stays, where the newest words stand.
+        profile: For what the owner says of herself; its beginning stays.
         retrieved: For the earlier mails together; the nearest stay, whole or not at all.
     """
 
-    profile: int = 128
-    thread: int = 192
-    retrieved: int = 256
+    whole: int | None = None
+    thread: int = 320
+    profile: int = 160
+    retrieved: int = 320
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget | None = None) -> list[int]:
@@ -61,9 +70,37 @@ def encode(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget | None =
     The prompt ends with ``Subject:`` as the model's first word; a draft goes on with
     `encode_subject` and `encode_text`. Each of the three parts is tokenised on its own, so that
     the model is asked in exactly the tokens it was trained on.
+
+    Raises:
+        InstructionTooLongError: With nothing but the instruction the prompt has more tokens than
+            the budget's whole.
     """
     limits = budget or Budget()
-    messages = _messages(tokenizer, ask, limits)
+    if limits.whole is not None:
+        limits = _fitted(tokenizer, ask, limits, limits.whole)
+    return _encoded(tokenizer, ask, limits)
+
+
+def _fitted(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget, whole: int) -> Budget:
+    """Return a budget whose parts fit into the whole beside the instruction."""
+
+    def size(**cut: int) -> int:
+        return len(_encoded(tokenizer, ask, replace(budget, **cut)))
+
+    for part in ("retrieved", "profile", "thread"):
+        over = size() - whole
+        if over <= 0:
+            return budget
+        used = size() - size(**{part: 0})
+        budget = replace(budget, **{part: max(0, used - over - _HEADING)})
+    if size() > whole:
+        instruction = len(_ids(tokenizer, ask.instruction))
+        raise InstructionTooLongError(instruction, max(0, whole - size() + instruction))
+    return budget
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget) -> list[int]:
+    messages = _messages(tokenizer, ask, budget)
     return _ids(tokenizer, render(tokenizer, messages)) + _ids(tokenizer, "Subject:")
 
 
@@ -122,8 +159,9 @@ def _messages(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget) -> l
         parts.append("\n---\n".join(["E-mails you wrote before:", *earlier, ""]))
     if thread := _cut(tokenizer, ask.thread.strip(), budget.thread):
         parts.append(f"You answer this e-mail:\n---\n{thread}\n---")
-    if ask.to:
-        parts.append(f"To: {ask.to}")
+    if ask.to or ask.register:
+        register = f" ({ask.register})" if ask.register else ""
+        parts.append(f"To: {ask.to}{register}")
     parts.append(f"Write this e-mail: {ask.instruction.strip()}")
     return [
         {"role": "system", "content": about},

@@ -31,6 +31,7 @@ CASES = [
     (errors.ModelUnavailableError("nobody listens"), 75, "tried again"),
     (errors.ModelDiedError("train", "it was killed"), 1, "memory"),
     (errors.ModelJobError(errors.Advice("Too few.", "Add archives.", 1)), 1, "Add archives."),
+    (errors.NotUnderstoodError(), 2, "for example"),
     (errors.GpuLostError(), 1, ""),
     (TransitionError("key", State.NEW), 1, ""),
     (base.UnreachableError("mail", 993, "timed out"), 75, "try again"),
@@ -52,6 +53,7 @@ CASES = [
     (trainer_errors.TooFewMailsError(3, 25), 1, "archives"),
     (trainer_errors.AdapterError("a", "none"), 1, "panza adapters"),
     (trainer_errors.ExportError("/x.gguf", "it is there already; --force"), 1, ""),
+    (trainer_errors.InstructionTooLongError(9000, 7000), 2, "fewer words"),
     (trainer_errors.DivergedError(7), 1, "stays"),
     (trainer_errors.NotEnoughMemoryError(2 << 30, 1 << 30, "cpu", ()), 1, "model.name"),
     (

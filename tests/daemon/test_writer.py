@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from connectors.mail import Address
 from daemon.brief import Brief
 from daemon.config import Account, Config
+from daemon.errors import NotUnderstoodError
 from daemon.retrieval import Retrieval
 from daemon.store import Place, Store
 from daemon.words import Words
 from daemon.writer import Writer
+from trainer.refusal import REFUSAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from connectors.mail import Mail
     from trainer.generate import Sampling
+    from trainer.prompt import Ask, Budget
 
 STORY = (
     "the yard is to be sold in autumn because the bank will not wait any longer and that is what "
@@ -45,31 +49,35 @@ class Scripted:
     Attributes:
         texts: What they write.
         seeds: What each writing began with.
+        given: What each was asked, and how.
     """
 
     found: HashingEmbedder
     texts: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    given: list[tuple[Ask, Sampling, Budget]] = field(default_factory=list)
     words: Words = field(default_factory=Words)
 
     def embedder(self) -> HashingEmbedder:
         """Return what finds mail."""
         return self.found
 
-    def writing(self, *_: object) -> tuple[None, str]:
-        """Return no model: none is needed."""
-        return None, "base"
+    def writing(self, *_: object) -> tuple[SimpleNamespace, str]:
+        """Return what is asked of a model that is not called."""
+        return SimpleNamespace(context_length=1000), "base"
 
     def compose(
         self,
         _lm: object,
-        _ask: object,
+        ask: Ask,
         sampling: Sampling,
         *,
+        budget: Budget,
         stream: Any = None,  # noqa: ANN401
     ) -> tuple[str, str]:
         """Write the next text, the last one again and again."""
         self.seeds.append(sampling.seed)
+        self.given.append((ask, sampling, budget))
         text = self.texts[min(len(self.seeds), len(self.texts)) - 1]
         if stream:
             for word in f"Subject: Boat\n\n{text}".split(" "):
@@ -89,7 +97,9 @@ def writer(tmp_path: Path, models: Scripted, make_mail: Callable[..., Mail]) -> 
     account = Account(
         name="jen", address="jen@example.org", full_name="Jen Doe", maildir=tmp_path / "mail"
     )
-    config = Config.model_validate({"data": tmp_path, "accounts": (account,)})
+    sampling = {"temperature": 0.7, "max_tokens": 100}
+    content = {"data": tmp_path, "accounts": (account,), "sampling": sampling}
+    config = Config.model_validate(content)
     with Store(tmp_path / "jen") as store:
         store.keep(Place("test", 1, 1), make_mail(1, text=f"Dear Stew, {STORY}. Jen"))
         Retrieval(store, models.found).index()
@@ -133,3 +143,23 @@ def test_a_sound_draft_is_written_once_and_unchanged(writer: Writer, models: Scr
     models.texts = ["Hi Ana,\n\nthe boat is done on Friday.\n\nBest,\nJen"]
     assert writer.write(BRIEF).body == models.texts[0]
     assert models.seeds == [0]
+
+
+def test_a_refusal_is_no_draft(writer: Writer, models: Scripted) -> None:
+    """A model that refuses each time is believed; one that refuses once is asked again."""
+    models.texts = [REFUSAL, "Hi Ana,\n\nthe boat is done.\n\nJen"]
+    assert writer.write(BRIEF).body == models.texts[1]
+    models.texts, models.seeds = ["Sorry, but I don\u2019t get it."], []
+    with pytest.raises(NotUnderstoodError):
+        writer.write(BRIEF)
+    assert models.seeds == [0, 1, 2]
+
+
+def test_the_settings_and_the_context_reach_the_model(writer: Writer, models: Scripted) -> None:
+    """Sampling is that of panza.yaml, and a draft has room behind the prompt."""
+    models.texts = ["Hi Ana,\n\nthe boat is done.\n\nJen"]
+    writer.write(BRIEF)
+    ask, sampling, budget = models.given[0]
+    assert (sampling.temperature, sampling.max_tokens, sampling.top_p) == (0.7, 100, 0.9)
+    assert budget.whole == 900
+    assert ask.register == "stranger, English"

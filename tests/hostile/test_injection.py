@@ -44,7 +44,8 @@ The code is {CODE}.
 """.encode()
 FIELDS = {
     *("date", "from", "to", "subject", "message-id", "in-reply-to", "references", "user-agent"),
-    *("x-panza", "mime-version", "content-type", "content-transfer-encoding"),
+    *("x-panza", "x-panza-adapter", "x-panza-sources"),
+    *("mime-version", "content-type", "content-transfer-encoding"),
 }
 _TAG = re.compile(
     r"<\s*[/!]?\s*(?:a|img|script|iframe|span|meta|svg|style|html|p)\b", re.IGNORECASE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from trainer.errors import InstructionTooLongError
 from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text, parse_draft
 
 if TYPE_CHECKING:
@@ -66,6 +68,39 @@ def test_a_long_thread_keeps_its_beginning(tiny: LanguageModel) -> None:
     assert "begin" in prompt
     assert " end" not in prompt
     assert len(prompt) < 1000
+
+
+def test_the_register_stands_behind_the_recipient(tiny: LanguageModel) -> None:
+    """Prompts say to whom and how the owner writes there, whether or not a name is known."""
+    ask = Ask("Say yes", to="Stew", register="known, English, about 40 words")
+    assert "To: Stew (known, English, about 40 words)\n" in text(tiny, ask)
+    assert "To:  (about 40 words)\n" in text(tiny, Ask("Say yes", register="about 40 words"))
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"), [(0, 0), (100, 1), (335, 1), (430, 2), (530, 2), (700, 3)]
+)
+def test_a_prompt_stays_within_its_whole(tiny: LanguageModel, room: int, shown: int) -> None:
+    """Beside the instruction: thread before profile before earlier mails, as far as they fit."""
+    parts = {"thread": "Answer me. " * 50, "profile": "Potter. " * 30}
+    ask = replace(ASK, **parts)
+    bare = len(encode(tiny.tokenizer, replace(ask, thread="", profile="", retrieved=())))
+    budget = Budget(whole=bare + room, thread=300, profile=150)
+    assert len(encode(tiny.tokenizer, ask, budget)) <= bare + room
+    prompt = text(tiny, ask, budget)
+    assert ask.instruction in prompt
+    found = [part in prompt for part in ("Answer me.", "Potter.", "Ahoy Stew")]
+    assert found == [True] * shown + [False] * (3 - shown)
+
+
+def test_an_instruction_that_leaves_no_room_is_refused(tiny: LanguageModel) -> None:
+    """It is told how long it is, and how long it may be."""
+    ask = Ask("Tell Stew " + "very " * 200)
+    bare = len(encode(tiny.tokenizer, Ask("")))
+    with pytest.raises(InstructionTooLongError) as caught:
+        encode(tiny.tokenizer, ask, Budget(whole=bare + 100))
+    assert caught.value.tokens == len(tiny.tokenizer(ask.instruction)["input_ids"])
+    assert 90 <= caught.value.room <= 110
 
 
 @pytest.mark.parametrize(
