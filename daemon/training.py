@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from daemon import fitting
+from daemon import fitting, report
 from daemon.errors import UnfitError
 from daemon.material import Material, corpus
 from trainer import base_model, memory, shapes, speed
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FEW_SHOT = 5
 _CHECKPOINT = "training.safetensors"
+_CURVE = 1000  # points of the loss curve: what nobody could see need not be kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +63,17 @@ class Course:
 
     Attributes:
         estimate: What was stated before it began: seconds, memory_bytes, tokens, row, recompute.
-        measured: What it then was of that; seconds and memory are those of scores and fine-tuning.
+        measured: What it then was of that, and the optimizer steps; seconds and memory are those of
+            scores and fine-tuning.
+        losses: The mean loss of each optimizer step, in nats per token; of a long training, of
+            some steps together.
         hold_out: The hold-out's perplexity after each epoch.
         epoch: The epoch that was kept, from 1.
     """
 
     estimate: dict[str, float]
     measured: dict[str, float]
+    losses: list[float]
     hold_out: list[float]
     epoch: int
 
@@ -190,8 +196,10 @@ def train(
             "seconds": round(time.monotonic() - began, 1),
             "memory_bytes": _peak_memory(lm),
             "tokens": tuned.tokens,
+            "steps": len(tuned.losses),
             "row": tuned.row,
         },
+        losses=_curve(tuned.losses),
         hold_out=[round(value, 4) for value in tuned.hold_out],
         epoch=tuned.epoch,
     )
@@ -209,6 +217,7 @@ def train(
             verdict=verdict,
         ),
         lambda file: tuned.rosa.save(file, base_hash=lm.hash),
+        partial(report.render, samples=()),
     )
     (registry.folder / _CHECKPOINT).unlink(missing_ok=True)
     if better:
@@ -273,6 +282,13 @@ def _planned(
         epochs=settings.epochs,
     )
     return plan(model, fitting.size(config.training), machine, mails)
+
+
+def _curve(losses: Sequence[float]) -> list[float]:
+    """Return the losses of a training, the means of so many steps that they are not too many."""
+    size = math.ceil(len(losses) / _CURVE) or 1
+    groups = [losses[first : first + size] for first in range(0, len(losses), size)]
+    return [round(sum(one) / len(one), 4) for one in groups]
 
 
 def _estimate(planned: Plan) -> dict[str, float]:
