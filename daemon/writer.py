@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from connectors import language
 from daemon.brief import ANSWER, Draft, Source
-from daemon.copies import closed_once, copied
+from daemon.copies import closed_once, copied, without
 from daemon.errors import NotUnderstoodError
 from daemon.guards import Guard
 from daemon.models import Models
@@ -16,7 +17,7 @@ from daemon.retrieval import Retrieval
 from trainer import facts
 from trainer.corpus import first_names
 from trainer.generate import Sampling, write
-from trainer.prompt import Ask, Budget
+from trainer.prompt import Ask, Budget, spans
 from trainer.refusal import refused
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ class Writer:
             earlier=self._store.texts_with,
             addresses=(*mine, *(one.email for one in brief.to)),
         )
-        subject, text = self._written(ask, brief, guard, stream)
-        body = guard.clean(text)
+        subject, body = self._written(ask, brief, guard, stream)
         marked = facts.mark(
             body,
             facts.Given.by(_known(ask, brief)),
@@ -109,7 +109,7 @@ class Writer:
         if stream and marked != body:
             stream("\n\n" + "\n".join(facts.marks(marked)))
         return Draft(
-            subject=guard.clean(subject),
+            subject=subject,
             body=marked,
             adapter=self.adapter,
             sources=tuple(Source(hit.message_id, round(hit.score, 4)) for hit in hits),
@@ -123,7 +123,7 @@ class Writer:
         A refusal is asked again as well, for sampling can be unlucky.
         """
         to = [one.email for one in brief.to]
-        given = (ask.instruction, ask.profile, ask.thread)
+        given = (ask.instruction, ask.profile, ask.thread, ask.subject)
         sampling = Sampling(**self._config.sampling.model_dump(), seed=brief.seed)
         budget = Budget(whole=max(1, self.lm.context_length - sampling.max_tokens))
         for attempt in range(_ATTEMPTS):
@@ -136,8 +136,12 @@ class Writer:
             )
             if stream:
                 stream(guard.end())
-            text = closed_once(text)
-            passages = copied(text, self._store, to, given)
+            subject, text = guard.clean(subject), guard.clean(closed_once(text))
+            passages = [
+                one
+                for part in (text, subject)
+                for one in copied(part, self._store, to, given, partial(spans, self.lm.tokenizer))
+            ]
             fault = _REFUSED if refused(text) else _COPIED if passages else ""
             if not fault:
                 return subject, text
@@ -145,9 +149,8 @@ class Writer:
                 stream(f"\n\n[{fault}: written again]\n\n")
         if refused(text):
             raise NotUnderstoodError
-        for passage in passages:
-            text = text.replace(passage, f"[check: {_COPIED}]")
-        return subject, text
+        mark = f"[check: {_COPIED}]"
+        return without(subject, passages, mark), without(text, passages, mark)
 
 
 def _known(ask: Ask, brief: Brief) -> Iterable[str]:

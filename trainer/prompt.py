@@ -135,6 +135,16 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return _plain_ids(tokenizer, text)
 
 
+def spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    """Return where each token of a text begins and ends, in characters."""
+    if tokenizer.is_fast:
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(found["offset_mapping"])
+    # A tokenizer in Python does not tell: what stands between blanks is told as one place.
+    words = re.finditer(r"\s*\S+", text)
+    return [word.span() for word in words for _ in _ids(tokenizer, word[0])]
+
+
 def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
     """Split what the model wrote after the prompt into subject and text.
 

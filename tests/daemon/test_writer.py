@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -42,18 +43,30 @@ BRIEF = Brief(
 )
 
 
+class _Tokenizer:
+    """Four letters are a token, and so is each character of punctuation."""
+
+    is_fast = True
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[tuple[int, int]]]:
+        """Return where the tokens of a text stand."""
+        return {"offset_mapping": [one.span() for one in re.finditer(r"\w{1,4}|[^\w\s]", text)]}
+
+
 @dataclass
 class Scripted:
     """Models that write one text after the other.
 
     Attributes:
         texts: What they write.
+        subject: Above each of them.
         seeds: What each writing began with.
         given: What each was asked, and how.
     """
 
     found: HashingEmbedder
     texts: list[str] = field(default_factory=list)
+    subject: str = "Boat"
     seeds: list[int] = field(default_factory=list)
     given: list[tuple[Ask, Sampling, Budget]] = field(default_factory=list)
     words: Words = field(default_factory=Words)
@@ -64,7 +77,7 @@ class Scripted:
 
     def writing(self, *_: object) -> tuple[SimpleNamespace, str]:
         """Return what is asked of a model that is not called."""
-        return SimpleNamespace(context_length=1000), "base"
+        return SimpleNamespace(context_length=1000, tokenizer=_Tokenizer()), "base"
 
     def compose(
         self,
@@ -82,7 +95,7 @@ class Scripted:
         if stream:
             for word in f"Subject: Boat\n\n{text}".split(" "):
                 stream(f"{word} ")
-        return "Boat", text
+        return self.subject, text
 
 
 @pytest.fixture
@@ -111,6 +124,18 @@ def test_a_copy_of_other_mail_is_written_again(writer: Writer, models: Scripted)
     models.texts = [f"Hi Ana, {STORY}.", "Hi Ana, the boat is done."]
     assert writer.write(BRIEF).body == "Hi Ana, the boat is done."
     assert models.seeds == [0, 1]
+
+
+def test_invisible_characters_hide_no_copy(writer: Writer, models: Scripted) -> None:
+    """A copy with a zero-width space in each word is one: what is not seen is taken out first."""
+    models.texts = ["Hi Ana, " + STORY.replace("e", "e\u200b"), "Hi Ana, it is done."]
+    assert writer.write(BRIEF).body == "Hi Ana, it is done."
+
+
+def test_a_subject_copies_nothing(writer: Writer, models: Scripted) -> None:
+    """A model that writes its copy into the subject has it cut out there."""
+    models.subject, models.texts = STORY, ["Hi Ana, it is done."]
+    assert writer.write(BRIEF).subject == "[check: stood in a mail to somebody else]"
 
 
 def test_what_is_copied_again_and_again_is_cut(writer: Writer, models: Scripted) -> None:

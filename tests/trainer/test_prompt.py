@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from transformers import ByT5Tokenizer
 
 from trainer.errors import InstructionTooLongError
-from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text, parse_draft
+from trainer.prompt import Ask, Budget, encode, encode_subject, encode_text, parse_draft, spans
 
 if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
@@ -171,3 +172,11 @@ def test_no_mail_speaks_the_chat_format(tiny: LanguageModel, mark: str) -> None:
 
 _TURNS = """<s>[INST]{% for one in messages %}{{ one.content }}
 {% endfor %}[/INST]<|im_end|>"""
+
+
+def test_the_places_of_tokens(tiny: LanguageModel) -> None:
+    """Each token has its place in the text; one in Python tells that of its word."""
+    assert spans(tiny.tokenizer, "so it") == [(i, i + 1) for i in range(5)]
+    slow = ByT5Tokenizer()
+    assert not slow.is_fast
+    assert spans(slow, "so it") == [(0, 2)] * 2 + [(2, 5)] * 3
