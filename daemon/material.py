@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from connectors import language
 from connectors.signatures import learn
@@ -153,7 +153,9 @@ def play_back_missing(
 def _played(
     kept: _Kept, complete: Complete, model: str, mails: Sequence[SentMail], progress: Progress
 ) -> dict[str, Instruction]:
-    return Playback(kept, complete, model).instructions(
+    encoder = cache(embedding.load)  # where a model can do nothing there is nothing to compare
+    played = Playback(kept, complete, model, lambda texts: encoder().embed(texts))
+    return played.instructions(
         mails, lambda done, total: progress("writing instructions", done, total)
     )
 
@@ -174,7 +176,7 @@ class _Kept:
 
 
 def _source(name: str) -> Source:
-    return "model" if name == "model" else "extractive"
+    return next((one for one in get_args(Source) if one == name), "extractive")
 
 
 @dataclass(frozen=True, slots=True)

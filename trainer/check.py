@@ -9,14 +9,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trainer.corpus import words
+from trainer.corpus import letter, words
 from trainer.english import COMMON, vocabulary
+from trainer.recall import allowance, held, invented, lost
 
 if TYPE_CHECKING:
     from trainer.corpus import SentMail
 
 MAX_WORDS = 35
+MAX_SENTENCES = 3
 MAX_RUN = 8  # words in a row that may stand in the mail alike, names, numbers and links not counted
+COPIED = 0.75  # of the runs of four words that stand in the mail alike make a copy
+GRAM = 4
+NEAR = 0.35
+"""The least cosine of the embeddings of an instruction and its mail.
+
+Of 166 mails of a real person and their extractive instructions 95 % of the right pairs are nearer,
+and 6 % of the wrong ones (`tests/bench/playback.py` prints both).
+"""
 OVER = 3  # words by which a fact may exceed the limit
 _MIN_LIMIT = 9  # a mail of ten words cannot be told in six
 _HEAD = 2  # "Tell Stew" says whom, not what
@@ -25,6 +35,8 @@ _SHARE = 0.6  # of the mail's words
 NOT_AN_ORDER = "no order"
 TOO_LONG = "too long"
 NOT_ABOUT = "not about this mail"
+INVENTED = "tells facts that the mail does not hold"
+LOST = "does not tell the mail's facts"
 COPY = "a copy of the mail"
 
 # What an order to a secretary begins with; the other languages are those of `extractive`.
@@ -108,23 +120,76 @@ _ADDRESSED = re.compile(r"(?i)\b(?:you|your|yours|yourself)\b|^thank[s]?,")
 def fault(text: str, mail: SentMail) -> str:
     """Return why `text` is no instruction for `mail`, "" if it is one."""
     found = words(text)
-    if len(found) < 2 or found[0].casefold() not in ORDERS or text.endswith("?"):  # noqa: PLR2004
+    if not _is_order(text, found):
         return NOT_AN_ORDER
-    if _ADDRESSED.search(text):
-        return NOT_AN_ORDER
-    if len(found) > word_limit(mail.text) + OVER:
+    if _is_long(found, mail) or len(_SENTENCE.split(text.strip())) > MAX_SENTENCES:
         return TOO_LONG
-    if longest_run(text, mail.text) > MAX_RUN:
+    if longest_run(text, mail.text) > MAX_RUN or overlap(text, mail.text) >= COPIED:
         return COPY
-    return "" if _is_about(text, mail) else NOT_ABOUT
+    if not _is_about(text, mail) or _orders_the_writer(found, mail):
+        return NOT_ABOUT
+    if invented(text, mail):
+        return INVENTED
+    return LOST if _loses(text, mail) else ""
+
+
+def overlap(text: str, mail: str) -> float:
+    """Return how much of `text` stands in `mail` alike: the share of its runs of four words.
+
+    Runs of facts are not counted: an address or a list of dates is told as it is.
+    """
+    theirs = set(_grams(words(mail.casefold())))
+    ours = [gram for gram in _grams(words(text)) if sum(map(is_fact, gram)) < GRAM - 1]
+    copied = sum(tuple(map(str.casefold, gram)) in theirs for gram in ours)
+    return copied / len(ours) if ours else 0.0
+
+
+def _grams(found: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(found[i : i + GRAM]) for i in range(len(found) - GRAM + 1)]
+
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_a-z])")
+_ASKED = re.compile(r"\?(?=\s|$)")
+
+
+def _is_order(text: str, found: list[str]) -> bool:
+    """Tell whether `text` begins as an order does, and speaks about the mail's reader."""
+    if len(found) < 2 or found[0].casefold() not in ORDERS:  # noqa: PLR2004
+        return False
+    return not (_ASKED.search(text) or _ADDRESSED.search(text))
+
+
+def _orders_the_writer(found: list[str], mail: SentMail) -> bool:
+    """Tell whether an order goes to the one who signs: small models take her for the reader."""
+    whom = found[1].casefold()
+    known = {word.casefold() for name in mail.to for word in words(name)}
+    signed = {word.casefold() for word in words(letter(mail.text).closing) if word.istitle()}
+    return whom in signed - known and whom not in COMMON
+
+
+def _loses(text: str, mail: SentMail) -> bool:
+    """Tell whether more of the mail's facts are lost than may be."""
+    missing = lost(text, mail)
+    told = held(letter(mail.text).body, mail.language) if missing else []
+    return any(
+        sum(fact.kind == kind for fact in missing)
+        > allowance(kind, sum(fact.kind == kind for fact in told))
+        for kind in {fact.kind for fact in missing}
+    )
+
+
+def _is_long(found: list[str], mail: SentMail) -> bool:
+    """Tell whether there are too many words; facts do not count, up to a limit for all."""
+    facts = sum(map(is_fact, found[1:]))
+    limit = word_limit(mail.text) + OVER
+    return len(found) > MAX_WORDS + OVER or len(found) - facts > limit
 
 
 def _is_about(text: str, mail: SentMail) -> bool:
-    """Tell whether half of the telling words, and all numbers, come from the mail."""
+    """Tell whether half of the telling words come from the mail."""
     source = " ".join((mail.text, mail.subject, *mail.to))
     known = telling(source)
     orders = {stem(word) for word in _ORDER_WORDS} - known
     ours = telling(text) - orders
-    numbers = set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", source))
     enough = min(2, len(telling(mail.text)))
-    return numbers and len(ours & known) >= max(enough, len(ours) / 2)
+    return len(ours & known) >= max(enough, len(ours) / 2)

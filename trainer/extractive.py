@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from trainer.acts import Act, acts
-from trainer.check import (
-    COPY,
-    OVER,
-    TOO_LONG,
-    fault,
-    is_fact,
-    telling,
-    word_limit,
-)
+from trainer.check import COPY, MAX_WORDS, OVER, TOO_LONG, fault, is_fact, telling, word_limit
 from trainer.corpus import GREETER, first_names, letter, words
 from trainer.english import is_english, plain, start_low, third
+from trainer.mention import phrases
+from trainer.recall import lost
 from trainer.shorten import cut, facts, loosen, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from trainer.corpus import SentMail
 
@@ -157,6 +151,7 @@ _TELL = {
 _MAX = 28  # words that an owner types at most; a model's instruction may be a little longer
 _ACTS = 4  # things that an owner asks for at once
 _WEIGHTY = 2.2  # the value of an act that says something of its own: one with a fact, or a request
+_BRIEF = 9  # words of an act that is there for a fact
 _LEAST = 3  # fewer words left of a longer content say nothing
 _THIS = re.compile(r"^about (?:this|it|that)(?: (?:question|matter|issue|topic|one))?(?=$|,)")
 
@@ -174,16 +169,53 @@ def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
     found = _answer_invitation(found)
     limit = min(_MAX, word_limit(mail.text)) - 2
     chosen = _choose(found, limit)
-    if _is_open(topic, chosen, new=_is_new(mail.subject)):
+    if _is_open(topic, list(chosen.values()), new=_is_new(mail.subject)):
         chosen = _choose(found, max(limit - len(words(topic)) - 1, limit // 2))
     else:
         topic = ""
-    text = _compose(chosen, to, topic, dice := crc32(mail.text.encode()))
-    while fault(text, mail) in (COPY, TOO_LONG) and len(chosen) > 1:
+    say = _Sayer(to, topic, crc32(mail.text.encode()))
+    while fault(say(chosen), mail) in (COPY, TOO_LONG) and len(chosen) > 1:
         # Two sentences of the mail may have come to stand side by side again.
-        chosen = chosen[:-1]
-        text = _compose(chosen, to, topic, dice)
-    return _finish(text)
+        del chosen[max(chosen)]
+    body = "\n".join(told)
+    chosen = _with_facts(found, chosen, say, mail, body)
+    return _finish(_with_mentions(say(chosen), mail, body, ", mention "))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sayer:
+    """Puts acts, by their place in the mail, into an instruction."""
+
+    to: str
+    topic: str
+    dice: int
+
+    def __call__(self, chosen: Mapping[int, Act]) -> str:
+        return _compose([chosen[i] for i in sorted(chosen)], self.to, self.topic, self.dice)
+
+
+def _with_facts(
+    found: list[Act], chosen: dict[int, Act], say: _Sayer, mail: SentMail, body: str
+) -> dict[int, Act]:
+    """Add the acts that tell in a few words a fact which the chosen ones leave out."""
+    for i, act in enumerate(found):
+        if i in chosen or len(chosen) > _ACTS:
+            continue
+        brief = shorten(act.content, _BRIEF, tail=0)
+        if any(fact.text in brief for fact in lost(say(chosen), mail, body)):
+            more = chosen | {i: replace(act, content=brief)}
+            if fault(say(more), mail) not in (COPY, TOO_LONG):
+                chosen = more
+    return chosen
+
+
+def _with_mentions(text: str, mail: SentMail, body: str, by: str) -> str:
+    """Add what is lost of the mail's facts still, joined `by` a verb, as far as there is room."""
+    for phrase in dict.fromkeys(phrases(lost(text, mail, body), body)):
+        more = f"{text}{by}{phrase}"
+        if len(words(more)) <= MAX_WORDS and fault(more, mail) not in (COPY, TOO_LONG):
+            text, by = more, ", "
+    return text
 
 
 def _named(content: str, topic: str) -> str:
@@ -221,8 +253,8 @@ def _answer_invitation(found: list[Act]) -> list[Act]:
     return found
 
 
-def _choose(found: list[Act], limit: int) -> list[Act]:
-    """Return the weightiest acts that fit into `limit` words, shortened, in their order."""
+def _choose(found: list[Act], limit: int) -> dict[int, Act]:
+    """Return the weightiest acts that fit into `limit` words, shortened, by their place."""
     # What stands first is what the mail is about, more often than not.
     order = sorted(range(len(found)), key=lambda i: (-_value(found[i]) - (not i) * 0.6, i))
     chosen: dict[int, Act] = {}
@@ -240,7 +272,7 @@ def _choose(found: list[Act], limit: int) -> list[Act]:
             limit -= used
         if len(chosen) == _ACTS:
             break
-    return [chosen[i] for i in sorted(chosen)]
+    return chosen
 
 
 def _first_content(act: Act, second: Act | None, limit: int) -> str:
@@ -355,7 +387,8 @@ def _in_any_language(mail: SentMail, parts: list[str]) -> str:
             told[i] = brief
             limit -= len(words(brief))
     said = "; ".join(told[i] for i in sorted(told))
-    return _finish(f"{text}: {said}" if said else text)
+    text = f"{text}: {said}" if said else text
+    return _finish(_with_mentions(text, mail, "\n".join(parts), "; "))
 
 
 def _tells(word: str) -> bool:

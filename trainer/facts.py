@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Kind = Literal["name", "date", "number"]
+Kind = Literal["name", "date", "number", "link"]
 
 FAMILIAR = 3  # mails in which a name makes it one that the owner uses
 _NOON = 12
@@ -91,7 +91,8 @@ class Fact:
     """A fact in a text.
 
     Attributes:
-        kind: What it is; times of day are dates, sums and quantities are numbers.
+        kind: What it is; times of day are dates, sums and quantities are numbers. Links are found
+            by `trainer.recall` alone.
         text: How it is spelled there.
         start: Where it begins.
         stop: Where it ends.
@@ -200,7 +201,9 @@ def found(text: str, *, language: str) -> Iterator[Fact]:
 def _is_date(match: re.Match[str], text: str) -> bool:
     """Tell whether a figure is a time or a part of a date."""
     figure = match[0].strip()
-    if any(one.fullmatch(figure) for one in (_CLOCK, _ORDINAL, _CALENDAR)):
+    if _CLOCK.match(text, match.start()):
+        return True
+    if _ORDINAL.fullmatch(figure) or _CALENDAR.fullmatch(figure):
         return True
     before = _WORD.findall(text[max(0, match.start() - _BESIDE) : match.start()])[-1:]
     after = _WORD.findall(text[match.end() : match.end() + _BESIDE])[:1]

@@ -1,8 +1,9 @@
 """Playback: each mail is turned into the instruction that could have produced it.
 
-The pairs (instruction, mail) are what the model is trained on. The base model is asked first; what
-it writes is checked, and where it is no sound instruction `trainer.extractive` makes one. A model
-too small for the task is noticed on the first few mails and not asked again.
+The pairs (instruction, mail) are what the model is trained on. The base model is asked first, by
+the order alone; for what it cannot do so it is shown examples; where that is no sound instruction
+either `trainer.extractive` makes one. All that a model writes is checked, by `trainer.check` and by
+embeddings. A model too small for a stage is noticed on the first few mails and not asked again.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from trainer.check import fault
+from trainer.check import NEAR, fault
 from trainer.corpus import first_names
 from trainer.extractive import habits, instruct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from trainer.corpus import SentMail
 
-Source = Literal["model", "extractive"]
+Source = Literal["model", "few_shot", "extractive"]
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 """To be raised with each change of prompt, check or rules: no old instruction is reused then."""
 
-MAX_NEW_TOKENS = 40
+MAX_NEW_TOKENS = 64
 _TRIAL = 8  # mails that show whether a model can do it; 8 answers are seconds, even on two cores
 _BATCH = 32
 _ENOUGH = 0.25  # of the answers must be sound for the model to be asked on
@@ -39,7 +43,8 @@ class Instruction:
 
     Attributes:
         text: What the owner might have typed, one line.
-        source: Who made it: "model" or "extractive".
+        source: Who made it: "model" by the order alone, "few_shot" with examples, "extractive"
+            without a model.
     """
 
     text: str
@@ -65,6 +70,13 @@ class Complete(Protocol):
         """Return one answer for each conversation, in their order."""
 
 
+class Embed(Protocol):
+    """The encoder: turns texts into vectors of length 1."""
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one row for each text."""
+
+
 def version(model_hash: str) -> str:
     """Return what instructions of the model `model_hash` are cached under."""
     return f"{PROMPT_VERSION}-{model_hash}"
@@ -73,7 +85,7 @@ def version(model_hash: str) -> str:
 def counts(made: Iterable[Instruction]) -> dict[Source, int]:
     """Return how many instructions each source made."""
     found = Counter(one.source for one in made)
-    return {"model": found["model"], "extractive": found["extractive"]}
+    return {source: found[source] for source in get_args(Source)}
 
 
 class Playback:
@@ -83,13 +95,19 @@ class Playback:
         cache: Where they are kept.
         complete: The base model; None for instructions from the mails' words alone.
         model_hash: Names the base model in the cache.
+        embed: Tells whether an answer of the model is about its mail.
     """
 
-    def __init__(self, cache: Cache, complete: Complete | None, model_hash: str) -> None:
-        self._cache, self._complete = cache, complete
+    def __init__(
+        self, cache: Cache, complete: Complete | None, model_hash: str, embed: Embed
+    ) -> None:
+        self._cache, self._embed = cache, embed
         self._version = version(model_hash)
-        self._asked = self._sound = 0
-        self._habits: frozenset[str] = frozenset()
+        self._stages = (
+            (_Stage("model", zero_shot, complete), _Stage("few_shot", few_shot, complete))
+            if complete
+            else ()
+        )
 
     def instructions(
         self,
@@ -108,56 +126,89 @@ class Playback:
         unique = list({mail.key: mail for mail in reversed(mails)}.values())[::-1]
         known = {mail.key: self._cache.get(mail.key, self._version) for mail in unique}
         made = {key: one for key, one in known.items() if one}
-        self._habits = habits(unique)
-        # What an earlier run found out about the model need not be found out again.
-        self._asked, self._sound = len(made), counts(made.values())["model"]
-        for batch in self._batches([mail for mail in unique if mail.key not in made]):
+        self._recall(made.values())
+        usual = habits(unique)
+        new = [mail for mail in unique if mail.key not in made]
+        for start in range(0, len(new), _BATCH):
             progress(len(made), len(unique))
-            new = self._make(batch)
-            self._cache.put(self._version, new)
-            made.update(new)
+            batch = self._make(new[start : start + _BATCH], usual)
+            self._cache.put(self._version, batch)
+            made.update(batch)
         progress(len(unique), len(unique))
         return {mail.key: made[mail.key] for mail in unique}
 
-    def _batches(self, mails: list[SentMail]) -> Iterator[list[SentMail]]:
-        start = 0
-        while start < len(mails):
-            size = _TRIAL if self._asked < _TRIAL else _BATCH
-            yield mails[start : start + size]
-            start += size
+    def _recall(self, made: Iterable[Instruction]) -> None:
+        """Take over what an earlier run found out about the model."""
+        found = counts(made)
+        left = sum(found.values())
+        for stage in self._stages:
+            # Each mail was asked for at every stage until one was sound, as far as it was able.
+            stage.asked, stage.sound = left, found[stage.source]
+            left -= stage.sound
 
-    def _make(self, batch: list[SentMail]) -> dict[str, Instruction]:
-        answers = self._ask(batch) if self._is_able() else {}
-        self._asked += len(batch)
-        self._sound += len(answers)
+    def _make(self, batch: Sequence[SentMail], usual: frozenset[str]) -> dict[str, Instruction]:
+        made: dict[str, Instruction] = {}
+        for stage in self._stages:
+            left = [mail for mail in batch if mail.key not in made]
+            for key, text in stage.answers(left, self._embed).items():
+                made[key] = Instruction(text, stage.source)
         return {
-            mail.key: Instruction(answers[mail.key], "model")
-            if mail.key in answers
-            else Instruction(instruct(mail, self._habits), "extractive")
+            mail.key: made.get(mail.key) or Instruction(instruct(mail, usual), "extractive")
             for mail in batch
         }
 
-    def _is_able(self) -> bool:
-        return self._asked < _TRIAL or self._sound >= _ENOUGH * self._asked
 
-    def _ask(self, batch: list[SentMail]) -> dict[str, str]:
-        """Return the model's sound answers, by the mail's key."""
-        if not self._complete:
-            return {}
-        answers = self._complete([conversation(mail) for mail in batch], MAX_NEW_TOKENS)
-        sound = {}
-        for mail, answer in zip(batch, answers, strict=True):
-            text = _clean(answer)
-            if not fault(text, mail):
-                sound[mail.key] = text
-        return sound
+@dataclass(slots=True)
+class _Stage:
+    """One way to ask the model, and how well it did so far."""
+
+    source: Source
+    conversation: Callable[[SentMail], list[dict[str, str]]]
+    complete: Complete
+    asked: int = 0
+    sound: int = 0
+
+    def answers(self, mails: Sequence[SentMail], embed: Embed) -> dict[str, str]:
+        """Return the model's sound answers, by the mail's key; none once it proved unable."""
+        found: dict[str, str] = {}
+        while mails and self._is_able():
+            count = _TRIAL - self.asked if self.asked < _TRIAL else len(mails)
+            sound = self._ask(mails[:count], embed)
+            self.asked += len(mails[:count])
+            self.sound += len(sound)
+            found |= sound
+            mails = mails[count:]
+        return found
+
+    def _is_able(self) -> bool:
+        return self.asked < _TRIAL or self.sound >= _ENOUGH * self.asked
+
+    def _ask(self, mails: Sequence[SentMail], embed: Embed) -> dict[str, str]:
+        answers = self.complete([self.conversation(mail) for mail in mails], MAX_NEW_TOKENS)
+        texts = [cleaned(answer) for answer in answers]
+        pairs = [(m, text) for m, text in zip(mails, texts, strict=True) if not fault(text, m)]
+        near = nearness([text for _, text in pairs], [mail.text for mail, _ in pairs], embed)
+        return {
+            mail.key: text
+            for (mail, text), cosine in zip(pairs, near, strict=True)
+            if cosine >= NEAR
+        }
+
+
+def nearness(texts: Sequence[str], mails: Sequence[str], embed: Embed) -> list[float]:
+    """Return the cosine of the embeddings of each text and its mail."""
+    if not texts:
+        return []
+    vectors = embed([*texts, *mails])
+    return [float(one) for one in (vectors[: len(texts)] * vectors[len(texts) :]).sum(axis=1)]
 
 
 _ORDER = (
-    "Below is an e-mail that I have sent. Write the short order with which I asked my secretary "
-    "to write it: one sentence that begins with a verb such as Tell, Ask, Thank, Invite or "
-    "Decline, in other words than the e-mail's, with all names, dates, numbers and links. Answer "
-    "with the order alone, in the language of the e-mail."
+    "I wrote the e-mail below. Write the short order that I could have given you to write it for "
+    "me: one to three sentences, the first beginning with a verb such as Tell, Ask, Thank, Invite "
+    "or Decline and the name of the e-mail's reader, who is them and never you. I am the writer. "
+    "Keep all names, dates, times, numbers and links, and use other words than the e-mail for the "
+    "rest. Answer with the order alone, in the language of the e-mail."
 )
 _EXAMPLES = (
     (
@@ -173,14 +224,13 @@ Jen""",
         "Tell Stew I can't make Thursday, offer Friday at 3.",
     ),
     (
-        """To: Archie
-Subject: Re: Internships
+        """Subject: Re: Internships
 
-Thanks a lot for the pointer, Archie! It took me a while, but the proposal is submitted now.
+Thanks a lot for the pointer! It took me a while, but the proposal is submitted now.
 
 Best,
 Jen""",
-        "Thank Archie, say the proposal is submitted.",
+        "Thank them, say the proposal is submitted.",
     ),
     (
         """To: Jeannie
@@ -197,24 +247,39 @@ Jen""",
 )
 
 
-def conversation(mail: SentMail) -> list[dict[str, str]]:
-    """Return the conversation that asks a model for the instruction of `mail`.
+def zero_shot(mail: SentMail) -> list[dict[str, str]]:
+    """Return the conversation that asks a model for the instruction of `mail` by the order alone.
 
-    Three examples go before; the order stands in the first of them, since some models' chat
-    formats know no system role.
+    The order stands in the user's turn, since some models' chat formats know no system role.
     """
+    return [{"role": "user", "content": f"{_ORDER}\n\n{_shown(mail)}"}]
+
+
+def few_shot(mail: SentMail) -> list[dict[str, str]]:
+    """Return the conversation of `zero_shot` with three examples before the mail."""
     turns: list[dict[str, str]] = []
     for asked, answer in _EXAMPLES:
         turns.append({"role": "user", "content": asked})
         turns.append({"role": "assistant", "content": answer})
-    shown = f"To: {first_names(mail.to)}\nSubject: {mail.subject}\n\n{mail.text[:_MAX_CHARS]}"
-    turns.append({"role": "user", "content": shown})
+    turns.append({"role": "user", "content": _shown(mail)})
     turns[0]["content"] = f"{_ORDER}\n\n{turns[0]['content']}"
     return turns
 
 
-def _clean(answer: str) -> str:
-    """Return the first line of an answer, without quotes and labels."""
-    line = next((line for line in answer.strip().splitlines() if line.strip()), "")
-    line = re.sub(r"(?i)^\W*(?:order|instruction|answer)\s*:\s*", "", line)
-    return " ".join(line.split()).strip("\"'\u201c\u201d* ")
+def _shown(mail: SentMail) -> str:
+    to = first_names(mail.to)
+    to = f"To: {to}\n" if to else ""
+    return f"{to}Subject: {mail.subject}\n\n{mail.text[:_MAX_CHARS]}"
+
+
+_LABEL = re.compile(
+    r"(?i)^\W*(?:(?:sure|certainly|of course|here)\b[^:\n]*:\s*|(?:the )?(?:short )?"
+    r"(?:order|instruction|answer)\s*:\s*)"
+)
+
+
+def cleaned(answer: str) -> str:
+    """Return the first paragraph of an answer as one line, without quotes and labels."""
+    text = _LABEL.sub("", answer.strip())
+    paragraph = next((part for part in re.split(r"\n\s*\n", text) if part.strip()), "")
+    return " ".join(paragraph.split()).strip("\"'\u201c\u201d* ")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,21 @@ from trainer.check import fault, longest_run
 from trainer.corpus import SentMail
 from trainer.english import third
 from trainer.extractive import habits, instruct, sentences
-from trainer.playback import Instruction, Playback, conversation, counts
+from trainer.playback import (
+    PROMPT_VERSION,
+    Complete,
+    Instruction,
+    Playback,
+    cleaned,
+    counts,
+    few_shot,
+    zero_shot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 
 def mail(text: str, *, subject: str = "Re: Thursday", to: str = "Stew", key: str = "k") -> SentMail:
@@ -50,10 +62,11 @@ class Memory(dict[tuple[str, str], Instruction]):
 
 
 class Model:
-    """A model that always gives the same answer, or breaks down after some batches."""
+    """A model that always gives the same answers, by its prompt, or breaks down after batches."""
 
-    def __init__(self, answer: str, *, batches: int = 1000) -> None:
-        self.answer, self.batches, self.asked = answer, batches, 0
+    def __init__(self, answer: str, *, shown: str = "", batches: int = 1000) -> None:
+        self.answer, self.shown, self.batches = answer, shown or answer, batches
+        self.asked = self.asked_with_examples = 0
 
     def __call__(
         self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int
@@ -63,8 +76,25 @@ class Model:
         if self.batches == 0:
             raise KeyboardInterrupt
         self.batches -= 1
+        examples = sum(len(one) > 1 for one in conversations)
         self.asked += len(conversations)
-        return [self.answer] * len(conversations)
+        self.asked_with_examples += examples
+        return [self.shown if len(one) > 1 else self.answer for one in conversations]
+
+
+def near(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return vectors as if all texts were about the same."""
+    return np.ones((len(texts), 1), np.float32)
+
+
+def far(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return vectors as if no two texts were about the same."""
+    return np.eye(len(texts), dtype=np.float32)
+
+
+def playback(cache: Memory, model: Complete | None, name: str = "hash") -> Playback:
+    """Return a playback whose encoder finds everything near."""
+    return Playback(cache, model, name, near)
 
 
 def many(count: int) -> list[SentMail]:
@@ -295,7 +325,12 @@ def test_sentences() -> None:
         ("", check.NOT_AN_ORDER),
         ("Tell Stew I won't be able to make it to the yard on Thursday.", check.COPY),
         ("Tell Stew the weather in Rome is lovely.", check.NOT_ABOUT),
-        ("Tell Stew I can't make Thursday, offer Friday at 4.", check.NOT_ABOUT),
+        ("Tell Jen I can't make Thursday, offer Friday at 3.", check.NOT_ABOUT),
+        ("Tell Stew I can't make Thursday, offer Friday at 4.", check.INVENTED),
+        ("Tell Stew and Mona I can't make Thursday, offer Friday at 3.", check.INVENTED),
+        ("Tell Stew I can't make it to the yard.", check.LOST),
+        ("Tell Stew I can't. Not Thursday. Friday works. At 3.", check.TOO_LONG),
+        ("Tell Stew I can't make Thursday. Offer Friday. Say at 3.", ""),
         ("Tell Stew " + "no Thursday " * 20, check.TOO_LONG),
     ],
 )
@@ -315,66 +350,132 @@ def test_facts_make_no_copy() -> None:
 
 
 def test_a_sound_answer_of_the_model_is_used() -> None:
-    """A model that can do it is asked for every mail."""
-    model = Model(f'  "{GOOD}"\nHope that helps!')
-    made = Playback(Memory(), model, "hash").instructions(many(50))
+    """A model that can do it by the order alone is asked once for every mail."""
+    model = Model(f'  "{GOOD}"\n\nHope that helps!')
+    made = playback(Memory(), model).instructions(many(50))
     assert {one.text for one in made.values()} == {GOOD}
-    assert counts(made.values()) == {"model": 50, "extractive": 0}
-    assert model.asked == 50
+    assert counts(made.values()) == {"model": 50, "few_shot": 0, "extractive": 0}
+    assert (model.asked, model.asked_with_examples) == (50, 0)
+
+
+def test_a_model_that_needs_examples_is_soon_asked_with_them() -> None:
+    """After a few unsound answers to the order alone it is asked with examples, and only so."""
+    model = Model(STEW.text, shown=GOOD)
+    made = playback(Memory(), model).instructions(many(50))
+    assert {one.text for one in made.values()} == {GOOD}
+    assert counts(made.values()) == {"model": 0, "few_shot": 50, "extractive": 0}
+    assert model.asked_with_examples == 50
+    assert model.asked - 50 < 10
+
+
+def test_each_failure_falls_to_the_next_stage() -> None:
+    """What the order alone does not bring is asked with examples, what is left is extractive."""
+
+    def model(conversations: Sequence[list[dict[str, str]]], _most: int) -> list[str]:
+        """Fail without examples at every third mail, with them at every second."""
+        keys = [int(one[-1]["content"].split("Re: key ")[1].split()[0]) for one in conversations]
+        return [
+            GOOD if key % (2 if len(one) > 1 else 3) else "Hi Stew,"
+            for key, one in zip(keys, conversations, strict=True)
+        ]
+
+    mails = [replace(STEW, key=str(i), subject=f"Re: key {i}") for i in range(60)]
+    made = playback(Memory(), model).instructions(mails)
+    assert counts(made.values()) == {"model": 40, "few_shot": 10, "extractive": 10}
+    assert made["3"] == Instruction(GOOD, "few_shot")
+    assert made["6"].source == "extractive"
 
 
 def test_a_model_that_echoes_is_soon_left_alone() -> None:
     """After a few unsound answers the mails' own words are used, and a later run asks no more."""
     model, cache = Model(STEW.text), Memory()
-    made = Playback(cache, model, "hash").instructions(many(50))
-    assert counts(made.values()) == {"model": 0, "extractive": 50}
+    made = playback(cache, model).instructions(many(50))
+    assert counts(made.values()) == {"model": 0, "few_shot": 0, "extractive": 50}
     assert made["7"].text == instruct(STEW, habits(many(50)))
     asked = model.asked
-    assert asked < 10
-    Playback(cache, model, "hash").instructions(many(60))
+    assert asked < 20
+    playback(cache, model).instructions(many(60))
     assert model.asked == asked
+
+
+def test_an_answer_about_something_else_is_not_used() -> None:
+    """An answer whose embedding is far from the mail's is none, whatever words they share."""
+    model = Model(GOOD)
+    made = Playback(Memory(), model, "hash", far).instructions(many(50))
+    assert counts(made.values())["extractive"] == 50
+    assert model.asked < 20
 
 
 def test_nothing_is_made_twice() -> None:
     """A second run takes all from the cache; another model starts anew."""
     cache = Memory()
-    first = Playback(cache, Model(GOOD), "hash").instructions(many(20))
+    first = playback(cache, Model(GOOD)).instructions(many(20))
     model = Model("unused")
-    assert Playback(cache, model, "hash").instructions(many(20)) == first
+    assert playback(cache, model).instructions(many(20)) == first
     assert model.asked == 0
-    assert (
-        counts(Playback(cache, None, "other").instructions(many(20)).values())["extractive"] == 20
-    )
+    assert {version for _, version in cache} == {f"{PROMPT_VERSION}-hash"}
+    made = playback(cache, None, "other").instructions(many(20))
+    assert counts(made.values())["extractive"] == 20
 
 
 def test_an_interruption_loses_no_batch() -> None:
     """What was made before an interruption is in the cache, and is not asked for again."""
     cache = Memory()
     with pytest.raises(KeyboardInterrupt):
-        Playback(cache, Model(GOOD, batches=2), "hash").instructions(many(60))
+        playback(cache, Model(GOOD, batches=2)).instructions(many(60))
     kept = len(cache)
     assert 0 < kept < 60
     model = Model(GOOD)
-    Playback(cache, model, "hash").instructions(many(60))
+    playback(cache, model).instructions(many(60))
     assert model.asked == 60 - kept
 
 
 def test_progress_reaches_the_end() -> None:
     """Progress never falls, and ends with all mails done."""
     seen: list[tuple[int, int]] = []
-    Playback(Memory(), None, "hash").instructions(many(40), lambda *at: seen.append(at))
+    playback(Memory(), None).instructions(many(40), lambda *at: seen.append(at))
     assert seen == sorted(seen)
     assert seen[-1] == (40, 40)
 
 
 def test_no_mails() -> None:
     """Nothing in, nothing out."""
-    assert Playback(Memory(), Model(GOOD), "hash").instructions([]) == {}
+    assert playback(Memory(), Model(GOOD)).instructions([]) == {}
 
 
-def test_the_conversation_suits_every_chat_format() -> None:
+def test_the_conversations_suit_every_chat_format() -> None:
     """Roles alternate from user to assistant, with no system role, and the mail comes last."""
-    turns = conversation(STEW)
+    turns = few_shot(STEW)
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 3 + ["user"]
     assert turns[-1]["content"].startswith("To: Stew\nSubject: Re: Thursday\n\nHi Stew,")
-    assert len(conversation(replace(STEW, text="x" * 10**6))[-1]["content"]) < 3000
+    (alone,) = zero_shot(STEW)
+    assert alone["role"] == "user"
+    assert alone["content"].endswith(turns[-1]["content"])
+    for ask in (zero_shot, few_shot):
+        assert len(ask(replace(STEW, text="x" * 10**6))[-1]["content"]) < 3000
+
+
+def test_the_examples_are_sound_themselves() -> None:
+    """Each example that a model is shown passes the check that its answers must pass."""
+    turns = few_shot(STEW)
+    for asked, answered in zip(turns[:-1:2], turns[1::2], strict=True):
+        head, _, text = asked["content"].rpartition("Subject: ")
+        subject, _, text = text.partition("\n\n")
+        to = head.rpartition("To: ")[2].strip() if "To: " in head else ""
+        assert fault(answered["content"], mail(text, subject=subject, to=to)) == "", answered
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ('Order: "Tell Stew no."', "Tell Stew no."),
+        ("Sure! Here is the order:\n\nTell Stew no.\nAsk about Friday.", None),
+        ("Here's the order I gave you: Tell Stew no.", "Tell Stew no."),
+        ("**Tell Stew no.**\n\nI hope this helps.", "Tell Stew no."),
+        ("Tell Stew: no.", "Tell Stew: no."),
+        ("", ""),
+    ],
+)
+def test_what_stands_around_an_order_goes(answer: str, text: str | None) -> None:
+    """Labels, quotation marks and what a model says about its answer are no part of it."""
+    assert cleaned(answer) == (text if text is not None else "Tell Stew no. Ask about Friday.")
