@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Chosen with the questions that docs/quality.md tells of: with meaning's share anywhere between 0.6
 # and 0.8 nearly as many of them are answered.
@@ -41,8 +44,8 @@ _PUBLIC = frozenset(
 
 
 def relevance(
-    cosines: Sequence[float], words: Sequence[float], freshness: Sequence[float]
-) -> list[float]:
+    cosines: NDArray[np.float32], words: NDArray[np.float32], freshness: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return how well each mail fits a query, about 0 to 1.
 
     Meaning and words are each taken in relation to the best mail and added up (the convex
@@ -53,20 +56,19 @@ def relevance(
         words: The weight of the query's words in each mail.
         freshness: 1 for a mail of today, less for an older one.
     """
-    meaning = _MEANING / max([_TINY, *cosines])
-    wording = (1 - _MEANING) / max([_TINY, *words])
-    return [
-        cosine * meaning + word * wording + fresh * _NEWEST
-        for cosine, word, fresh in zip(cosines, words, freshness, strict=True)
-    ]
+    meaning = _MEANING / cosines.max(initial=_TINY)
+    wording = (1 - _MEANING) / words.max(initial=_TINY)
+    points: NDArray[np.float64] = cosines * meaning + words * wording + freshness * _NEWEST
+    return points
 
 
-def freshness(date: int, moment: int) -> float:
+def freshness(dates: NDArray[np.int64], moment: int) -> NDArray[np.float64]:
     """Return 1 for a mail of this moment, half of it for one of a year before, and so on.
 
-    Both are Unix time.
+    All are Unix time.
     """
-    return float(2 ** ((date - moment) / _HALF_LIFE))
+    ages: NDArray[np.float64] = (dates - moment) / _HALF_LIFE
+    return 2.0**ages
 
 
 def kinship(recipients: Collection[str], to: Collection[str]) -> float:

@@ -13,24 +13,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from daemon.schema import levels
-from trainer.confidential import secret_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from daemon.progress import Progress
     from daemon.store import Store
-    from daemon.words import Words
+    from daemon.words import Known, Words
 
 _BATCH = 32
 _OVERSAMPLING = 4  # bits rank coarsely: so many times more are scored exactly
-_AT_LEAST = 64
+_AT_LEAST = 40
 _MOST = 4096  # the limit of sqlite-vec
+_MAPPED = 1 << 30  # bytes of the database
 _EMBEDDER = "embedder"
-_END_OF_TIME = 1 << 62
 
 
 class Vector(Protocol):
@@ -107,6 +106,7 @@ class Retrieval:
         self._embedder = embedder
         self._threshold = threshold
         self._words = words
+        self._mapped = False
 
     def index(self, progress: Progress | None = None) -> int:
         """Embed the mails that have no embedding yet; return how many there were.
@@ -155,22 +155,25 @@ class Retrieval:
         """
         if k < 1 or not query.strip() or self._store.note(_EMBEDDER) != self._embedder.hash:
             return []
-        from daemon.words import best
+        import numpy as np
+
+        from daemon.words import Words, best
 
         vector = next(iter(self._embedder.embed([query]))).tobytes()
-        until = int(before.timestamp()) if before else _END_OF_TIME
+        until = int(before.timestamp()) if before else None
+        self._words = self._words or Words()
+        known = self._words.known(self._store)
+        words = self._weights(query, known, until, exclude)
         wanted = candidates_for(k)
-        words = self._weights(query, until, exclude)
-        near = self._nearest(vector, wanted, until, exclude)
+        near = self._near(vector, wanted, until, exclude, best(words, wanted))
         # A mail that came after the words were weighed waits for the next search.
-        candidates = {*(number for number in near if number < len(words)), *best(words, wanted)}
-        cosines = self._cosines(vector, candidates)
-        points = self._points(cosines, words, until, to)
-        order = sorted(points, key=lambda number: (-points[number], number))
+        near = near.of((near.cosines >= self._threshold) & (near.numbers < len(words)))
+        points = self._points(near, words, known, until, to)
+        ranked = near.of(np.lexsort((near.numbers, -points)))
         found: list[Hit] = []
-        for start in range(0, len(order), k):  # nearly always the first k are all
-            hits = self._hits(order[start : start + k], cosines)
-            found += (hit for hit in hits if secrets or not secret_in(f"{hit.subject}\n{hit.text}"))
+        for start in range(0, len(ranked.numbers), k):  # nearly always the first k are all
+            hits = self._hits(ranked.of(slice(start, start + k)))
+            found += (hit for hit in hits if secrets or not known.secret(hit))
             if len(found) >= k:
                 break
         return found[:k]
@@ -197,85 +200,121 @@ class Retrieval:
                     (number, date, vector.tobytes()),
                 )
 
-    def _nearest(
-        self, vector: bytes, wanted: int, until: int, exclude: Collection[str]
-    ) -> list[int]:
-        """Return the mails whose vectors have the most bits in common with this one."""
-        sql = (
-            f"SELECT id FROM embeddings WHERE bits MATCH {levels('?1')} "  # noqa: S608
-            "AND k = ?2 AND date < ?3"
-        )
-        given: list[object] = [vector, wanted, until]
+    def _near(
+        self,
+        vector: bytes,
+        wanted: int,
+        until: int | None,
+        exclude: Collection[str],
+        others: Collection[int] = (),
+    ) -> _Near:
+        """Return the mails whose vectors have the most bits in common with this one, and others."""
+        import numpy as np
+
+        self._map()
+        limits = ""
+        if until is not None:
+            limits += " AND date < :until"
         if exclude:
-            sql += (
+            limits += (
                 " AND id IN (SELECT id FROM mails "
-                "WHERE key NOT IN (SELECT value FROM json_each(?4)))"
+                "WHERE key NOT IN (SELECT value FROM json_each(:exclude)))"
             )
-            given.append(json.dumps(list(exclude)))
-        return [number for (number,) in self._database.rows(sql, given)]
+        rows = self._database.rows(
+            "SELECT id, vector FROM vectors WHERE id IN ("  # noqa: S608
+            f"SELECT id FROM embeddings WHERE bits MATCH {levels(':vector')} AND k = :k{limits} "
+            "UNION ALL SELECT value FROM json_each(:others))",
+            {
+                "vector": vector,
+                "k": wanted,
+                "until": until,
+                "exclude": json.dumps(list(exclude)),
+                "others": json.dumps(list(others)),
+            },
+        )
+        vectors = np.frombuffer(b"".join(found for _, found in rows), dtype=np.float32)
+        query = np.frombuffer(vector, dtype=np.float32)
+        return _Near(
+            np.array([number for number, _ in rows], dtype=np.int64),
+            vectors.reshape(-1, len(query)) @ query,
+        )
 
-    def _weights(self, query: str, until: int, exclude: Collection[str]) -> NDArray[np.float32]:
+    def _map(self) -> None:
+        """Let SQLite map the file: a search reads all bits, and its own cache holds fewer.
+
+        A mapped file whose disk fails ends the process. So only what searches maps it, which is the
+        model process, never what has mail in hand.
+        """
+        if not self._mapped:
+            self._database.execute(f"PRAGMA mmap_size = {_MAPPED}")
+            self._mapped = True
+
+    def _weights(
+        self, query: str, known: Known, until: int | None, exclude: Collection[str]
+    ) -> NDArray[np.float32]:
         """Return the weight of each mail's words by its id, 0 for what may not be found."""
-        from daemon.words import Words
-
-        self._words = self._words or Words()
-        weights = self._words.weights(query, self._store)
-        rows = self._database.rows(
-            "SELECT id FROM mails WHERE date >= ? UNION ALL "
-            "SELECT id FROM mails WHERE key IN (SELECT value FROM json_each(?))",
-            (until, json.dumps(list(exclude))),
-        )
-        closed = [number for (number,) in rows if number < len(weights)]
-        weights[closed] = 0
+        weights = known.weights(query, self._store)
+        if until is not None:
+            weights[known.dates >= until] = 0
+        if exclude:
+            rows = self._database.rows(
+                "SELECT id FROM mails WHERE key IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(exclude)),),
+            )
+            weights[[number for (number,) in rows if number < len(weights)]] = 0
         return weights
-
-    def _cosines(self, vector: bytes, numbers: Collection[int]) -> dict[int, float]:
-        """Return the cosines of those of the mails that are near enough."""
-        rows = self._database.rows(
-            "SELECT id, 1 - vec_distance_cosine(vector, ?) FROM vectors "
-            "WHERE id IN (SELECT value FROM json_each(?))",
-            (vector, json.dumps(list(numbers))),
-        )
-        # There is no cosine (NULL) with a vector of zeros.
-        return {n: cosine for n, cosine in rows if cosine is not None and cosine >= self._threshold}
 
     def _points(
         self,
-        cosines: Mapping[int, float],
+        near: _Near,
         words: NDArray[np.float32],
-        until: int,
+        known: Known,
+        until: int | None,
         to: Collection[str],
-    ) -> dict[int, float]:
+    ) -> NDArray[np.float64]:
         """Return how well each of these mails serves."""
         from daemon import ranking
 
+        moment = known.newest if until is None else min(until, known.newest)
+        points = ranking.relevance(
+            near.cosines,
+            words[near.numbers],
+            ranking.freshness(known.dates[near.numbers], moment),
+        )
+        if not to:
+            return points
         rows = self._database.rows(
-            "SELECT id, date, recipients, copies FROM mails "
-            "WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(cosines)),),
+            "SELECT id, recipients, copies FROM mails WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(near.numbers.tolist()),),
         )
-        ((newest,),) = self._database.rows("SELECT coalesce(max(date), 0) FROM mails")
-        moment = min(until, newest)
-        numbers = [row[0] for row in rows]
-        scores = ranking.relevance(
-            [cosines[number] for number in numbers],
-            words[numbers].tolist(),
-            [ranking.freshness(date, moment) for _, date, *_ in rows],
-        )
-        gains = [ranking.kinship(_emails(*fields), to) if to else 0.0 for _, _, *fields in rows]
-        return {n: score + gain for n, score, gain in zip(numbers, scores, gains, strict=True)}
+        gains = {number: ranking.kinship(_emails(*fields), to) for number, *fields in rows}
+        return points + [gains.get(number, 0.0) for number in near.numbers.tolist()]
 
-    def _hits(self, numbers: Sequence[int], cosines: Mapping[int, float]) -> list[Hit]:
+    def _hits(self, ranked: _Near) -> list[Hit]:
+        numbers = ranked.numbers.tolist()
         rows = self._database.rows(
             "SELECT id, key, message_id, subject, date, text FROM mails "
             "WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps(numbers),),
         )
+        cosines = dict(zip(numbers, ranked.cosines.tolist(), strict=True))
         hits = {
             number: Hit(key, mid, subject, datetime.fromtimestamp(date, UTC), text, cosines[number])
             for number, key, mid, subject, date, text in rows
         }
         return [hits[number] for number in numbers if number in hits]
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """Mails by their ids, and the cosines of their vectors with the query's."""
+
+    numbers: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+    def of(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> _Near:
+        """Return those, or these in that order."""
+        return _Near(self.numbers[which], self.cosines[which])
 
 
 def _emails(*fields: str) -> list[str]:

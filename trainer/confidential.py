@@ -26,16 +26,16 @@ def secret_in(text: str) -> str:
     # What a secret has is looked for first: nearly no mail has any, and there are many mails.
     lowered = text.lower()
     digits = _DIGIT.search(text) is not None
-    if _PRIVATE_KEY.search(text):
+    if any(part in text for part in _KEY_PARTS) and _PRIVATE_KEY.search(text):
         return PRIVATE_KEY
     if digits and _holds_iban(text):
         return IBAN
     if digits and _LONG_NUMBER.search(text) and _holds_card(text):
         return CARD
-    if _holds_token(text):
+    if _holds_token(text, lowered):
         return TOKEN
-    named = _NAMES.search(lowered) and _holds_password(text)
-    coded = digits and _CODE_NAMES.search(lowered) and _holds_code(text)
+    named = any(name in lowered for name in _NAMES) and _holds_password(text)
+    coded = digits and any(name in lowered for name in _CODE_NAMES) and _holds_code(text)
     return PASSWORD if named or coded else ""
 
 
@@ -132,6 +132,7 @@ def mod97(iban: str) -> bool:
 
 # --- keys and tokens --------------------------------------------------------------------------
 
+_KEY_PARTS = ("PRIVATE KEY", "PuTTY", "AGE-SECRET", "PrivateKey")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File|AGE-SECRET-KEY-1"
     r"|\bPrivateKey\s*=\s*[A-Za-z0-9+/]{43}="
@@ -154,25 +155,30 @@ _TOKEN = re.compile(
     r"(?![\w/@.=+%-])"
 )
 
-_LONG_WORD = re.compile(r"\S{16,}")
-_BEARER = re.compile(r"\bauthorization: *(?:bearer|basic|token) +\S{8,}", re.IGNORECASE)
+_LONG = 16
+_BEARER = re.compile(r"\bauthorization: *(?:bearer|basic|token) +\S{8,}")
 
 
-def _holds_token(text: str) -> bool:
-    long_words = " ".join(_LONG_WORD.findall(text))
-    return bool(long_words and _TOKEN.search(long_words)) or _BEARER.search(text) is not None
+def _holds_token(text: str, lowered: str) -> bool:
+    long_words = " ".join(word for word in text.split() if len(word) >= _LONG)
+    if long_words and _TOKEN.search(long_words):
+        return True
+    return "authorization" in lowered and _BEARER.search(lowered) is not None
 
 
 # --- passwords and codes ----------------------------------------------------------------------
 
-# What the two searches below need; the words of `_NAMED` and of `_SECRET_CODE` in short.
-_NAMES = re.compile(
-    r"pass|pwd?|kennwort|mdp|contrase|clave|senha|wachtwoord|has[lł]o|heslo|lösenord|kode|salasana"
-    r"|jelszó|parola|şifre|пароль|密|パスワード|비밀|schlüssel|key|secret|token|fi[ -]code|lan|clé"
-    r"|recovery|backup"
+# What the two searches below need; the words of `_NAMED` and of `_SECRET_CODE` in short. One by one
+# they are looked for ten times as fast as together in a pattern.
+_NAMES = (
+    *("pass", "pw", "kennwort", "mdp", "contrase", "clave", "senha", "wachtwoord", "haslo"),
+    *("hasło", "heslo", "lösenord", "kode", "salasana", "jelszó", "parola", "şifre", "пароль"),
+    *("密", "パスワード", "비밀", "schlüssel", "key", "secret", "token", "fi code", "fi-code"),
+    *("lan", "clé", "recovery", "backup"),
 )
-_CODE_NAMES = re.compile(
-    r"code|código|codice|kod|pin|puk|tan|otp|cv|passw|combination|[#*]|\b(?:use|enter)"
+_CODE_NAMES = (
+    *("code", "código", "codice", "kod", "pin", "puk", "tan", "otp", "cv", "passw", "combination"),
+    *("#", "*", "use ", "enter ", "type ", "dial "),
 )
 
 _NAME = (

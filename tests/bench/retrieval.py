@@ -299,7 +299,7 @@ def recall(index: Retrieval, embedder: Embedder, asked: Sequence[str]) -> float:
     for text in asked:
         vector = next(iter(embedder.embed([text]))).tobytes()
         cosines = matrix.astype(float) @ np.frombuffer(vector, dtype=np.float32)
-        found = index._nearest(vector, candidates_for(10), 1 << 62, ())
+        found = index._near(vector, candidates_for(10), None, ()).numbers
         shares.append(len(np.intersect1d(ids[np.argsort(-cosines)[:10]], found)) / 10)
     return statistics.mean(shares)
 
