@@ -23,6 +23,7 @@ _LEADS = vocabulary(
     " el los las a desde hasta antes dal al il alle entro om op tot vanaf do od"
 )
 _MOST_LEADS = 3
+_PLAIN = re.compile(r"^(?:in|at|on|of|for) ")  # "mention Lille", but "mention until Friday"
 _BREAK = re.compile(r"[.!?;:\n](?:\s|$)|[()]|\n")
 _LEAD = re.compile(r"([^\W\d_][\w'-]*) $")
 _UNIT = re.compile(r" ([^\W\d_]{2,})\b")
@@ -41,7 +42,7 @@ def phrases(facts: Sequence[Fact], text: str) -> Iterator[str]:
         told = (text[_begin(text, start) : stop], text[start:stop])
         brief = (phrase for phrase in told if len(words(phrase)) <= _LONGEST)
         alone = ", ".join(dict.fromkeys(fact.text for fact in group))
-        yield " ".join(next(brief, alone).split())
+        yield _PLAIN.sub("", " ".join(next(brief, alone).split()))
 
 
 def _groups(facts: Sequence[Fact], text: str) -> list[list[Fact]]:
