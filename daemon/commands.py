@@ -128,12 +128,20 @@ def adapters(options: Namespace) -> Outcome:
         registry.rollback()
     current = registry.current()
     known = [_manifest(registry, adapter) for adapter in registry.ids()]
-    lines = [f"{'*' if one.id == current else ' '} {one.id}  {one.verdict}" for one in known]
+    reports = {one.id: _report(registry, one.id) for one in known}
+    lines = []
+    for one in known:
+        lines.append(f"{'*' if one.id == current else ' '} {one.id}  {one.verdict}")
+        if path := reports[one.id]:
+            lines.append(f"    report: {path}")
     if not current:
         lines.append("The base model is in use, with no adapter.")
     fault = registry.in_use().fault
     return Outcome(
-        {"current": current, "adapters": [asdict(one) for one in known]},
+        {
+            "current": current,
+            "adapters": [{**asdict(one), "report": reports[one.id]} for one in known],
+        },
         "\n".join(lines),
         notes=[fault] if fault else [],
     )
@@ -147,6 +155,15 @@ def _manifest(registry: Registry, adapter: str) -> Manifest:
         return registry.manifest(adapter)
     except AdapterError as error:
         return Manifest(adapter, "", "", "", "", verdict=f"cannot be used: {error.reason}")
+
+
+def _report(registry: Registry, adapter: str) -> str | None:
+    """Return where an adapter's report is, None where it has none that can be trusted."""
+    try:
+        found = registry.report(adapter)
+    except AdapterError:
+        return None
+    return str(found) if found else None
 
 
 def run(options: Namespace) -> Outcome:

@@ -1,4 +1,4 @@
-"""The bytes of a draft, of the note beside a request, and of what is mailed back (RFC 5322, 2045).
+"""The bytes of a draft, of notes and reports, and of what is mailed back (RFC 5322, 2045, 2046).
 
 The same input gives the same bytes: a draft is composed once, stored, and recognised by them.
 Whatever comes from mail that others wrote, subjects, names and Message-IDs, is brought to one
@@ -29,7 +29,8 @@ MAX_SUBJECT = 250  # characters
 MAX_QUOTED = 100_000  # characters of the mail that is answered
 
 _ID_DIGITS = 40  # hex digits of a key in a Message-ID: 160 bits
-_OUR_ID = re.compile(rf"panza\.((?:note|notice|reply)\.)?[0-9a-f]{{{_ID_DIGITS}}}@.*")
+_OUR_ID = re.compile(rf"panza\.((?:note|notice|reply|report)\.)?[0-9a-f]{{{_ID_DIGITS}}}@.*")
+_BOUNDARY = "=_panza"  # which no quoted-printable text contains (RFC 2045, 6.7)
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _SAFE_ID = re.compile(r"[!-;=?-~]+")
@@ -93,7 +94,8 @@ class Note:
         about: The request's Message-ID, "" if it has none.
         title: Its subject.
         text: What it says, LF line ends.
-        kind: A note beside the request, or a reply that carries the result.
+        kind: A note beside the request, a reply that carries the result, or a training's report.
+        html: The same as a page, "" for none.
     """
 
     key: str
@@ -102,7 +104,8 @@ class Note:
     about: str
     title: str
     text: str
-    kind: Literal["note", "reply"] = "note"
+    kind: Literal["note", "reply", "report"] = "note"
+    html: str = ""
 
 
 def draft(letter: Letter) -> bytes:
@@ -164,7 +167,7 @@ def note(content: Note) -> bytes:
         ("User-Agent", "Panza"),
         ("X-Panza", content.kind),
     ]
-    return _message(fields, content.text.strip())
+    return _message(fields, content.text.strip(), content.html)
 
 
 def notice(of_note: bytes) -> bytes:
@@ -220,18 +223,34 @@ def mailable(email: str) -> str | None:
     return ascii_email if _ADDRESS.fullmatch(ascii_email) else None
 
 
-def _message(fields: Iterable[tuple[str, str]], text: str) -> bytes:
-    content = [
-        ("MIME-Version", "1.0"),
-        ("Content-Type", 'text/plain; charset="utf-8"'),
+def _message(fields: Iterable[tuple[str, str]], text: str, html: str = "") -> bytes:
+    mime = ("MIME-Version", "1.0")
+    plain = _content("plain")
+    if not html:
+        return _header([*fields, mime, *plain]) + _encoded(text)
+    alternative = ("Content-Type", f'multipart/alternative; boundary="{_BOUNDARY}"')
+    parts = ((plain, text), (_content("html"), html))
+    separator = f"--{_BOUNDARY}"
+    body = [f"{separator}\r\n".encode() + _header(one) + _encoded(said) for one, said in parts]
+    return _header([*fields, mime, alternative]) + b"".join(body) + f"{separator}--\r\n".encode()
+
+
+def _content(subtype: str) -> list[tuple[str, str]]:
+    return [
+        ("Content-Type", f'text/{subtype}; charset="utf-8"'),
         ("Content-Transfer-Encoding", "quoted-printable"),
     ]
-    lines = [f"{name}: {value}" for name, value in (*fields, *content) if value]
-    header = "\r\n".join((*lines, "", "")).encode("ascii")
+
+
+def _header(fields: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}" for name, value in fields if value]
+    return "\r\n".join((*lines, "", "")).encode("ascii")
+
+
+def _encoded(text: str) -> bytes:
     clean = INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\t", " " * 4))
     clean = _CONTROL.sub("", clean)
-    body = f"{clean}\n".replace("\n", "\r\n").encode()
-    return header + binascii.b2a_qp(body, istext=True)
+    return binascii.b2a_qp(f"{clean}\n".replace("\n", "\r\n").encode(), istext=True)
 
 
 def _text(letter: Letter) -> str:

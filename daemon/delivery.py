@@ -49,9 +49,15 @@ SWEPT_FOR = timedelta(days=1)
 
 _OURS = "panza."  # how the Message-IDs of `compose` begin
 _RECENT = 2000  # UIDs at the end of Sent, where a draft lies that was just sent
-_ROLES = {Kind.DRAFT: Role.DRAFTS, Kind.NOTE: Role.REQUESTS}
+# A report lies where Panza's notes do. INBOX is her correspondents' folder: nothing is looked up or
+# removed there, and nothing put among their letters that did not come by mail.
+_ROLES = {Kind.DRAFT: Role.DRAFTS, Kind.NOTE: Role.REQUESTS, Kind.REPORT: Role.REQUESTS}
 # Without \Draft some clients show a received mail that cannot be edited.
-_FLAGS: dict[Kind, tuple[str, ...]] = {Kind.DRAFT: ("\\Draft", "\\Seen"), Kind.NOTE: ()}
+_FLAGS: dict[Kind, tuple[str, ...]] = {
+    Kind.DRAFT: ("\\Draft", "\\Seen"),
+    Kind.NOTE: (),
+    Kind.REPORT: (),
+}
 # The last two are set by servers on their own.
 _PRISTINE = frozenset({"\\draft", "\\seen", "$hasattachment", "$hasnoattachment"})
 
@@ -130,7 +136,7 @@ def _fate(connector: Connector, parcel: Parcel) -> _Fate:
     given = range(parcel.uidnext, folder.uidnext)
     if parcel.uidvalidity != folder.uidvalidity or all(uid in found for uid in given):
         return _Fate.ABSENT
-    if parcel.kind is Kind.NOTE:  # rather twice than never
+    if parcel.kind is not Kind.DRAFT:  # rather twice than never
         return _Fate.ABSENT
     return _Fate.ARRIVED if _is_in_sent(connector, parcel) else _Fate.DOUBTFUL
 

@@ -20,6 +20,7 @@ from daemon import training_job
 from daemon.backoff import Backoff
 from daemon.errors import ModelDiedError, ModelUnavailableError, StoreError, advice
 from daemon.progress import silent
+from daemon.report_mail import Reports
 from daemon.retrieval import Retrieval, missing
 from daemon.runs import Runs
 from daemon.troubles import Troubles
@@ -209,6 +210,7 @@ class TrainingJob(Job):
 
     def _work(self, store: Store) -> None:
         if store.untrained() >= self._config.training.min_new_mails:
+            Reports(store, self._config.requests.report).begin()
             with Runs(store.database, store.clock).recorded(self.name) as outcome:
                 outcome.update(
                     training_job.run(self._config, self._account, store, self._link, silent)

@@ -77,6 +77,28 @@ DIGEST = """
 ALTER TABLE requests ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 """
 
+REPORT = """
+-- As before, and the report of a training, which belongs to no request: its key is NULL. What was
+-- refused is due again at a Unix time.
+CREATE TABLE parcels (
+  message_id TEXT PRIMARY KEY,
+  key TEXT REFERENCES requests (key),
+  kind TEXT NOT NULL CHECK (kind IN ('draft', 'note', 'report')),
+  raw BLOB NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('generated', 'appending', 'appended')),
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  changed INTEGER NOT NULL,
+  due INTEGER NOT NULL DEFAULT 0,
+  CHECK ((key IS NULL) = (kind = 'report'))
+) STRICT;
+INSERT INTO parcels SELECT *, 0 FROM outbox;
+DROP TABLE outbox;
+ALTER TABLE parcels RENAME TO outbox;
+CREATE INDEX outbox_key ON outbox (key);
+"""
+
 
 class State(StrEnum):
     """How far a request, or what is in the outbox, has come."""
@@ -95,6 +117,7 @@ class Kind(StrEnum):
 
     DRAFT = "draft"
     NOTE = "note"
+    REPORT = "report"
 
 
 class TransitionError(DaemonError):
@@ -145,8 +168,8 @@ class Parcel:
 
     Attributes:
         message_id: Its Message-ID.
-        key: The request it belongs to.
-        kind: A draft or a note.
+        key: The request it belongs to, "" for a report.
+        kind: A draft, a note or a training's report.
         raw: Its bytes.
         state: ``generated``, ``appending`` or ``appended``.
         uidvalidity: The folder's UIDVALIDITY before the last APPEND; 0 before the first.
@@ -328,13 +351,42 @@ class Journal:
         """Drop what was appended so long ago that no late copy can come any more."""
         self._database.execute(
             "DELETE FROM outbox WHERE state = 'appended' AND changed < ? "
-            "AND key IN (SELECT key FROM requests WHERE settled)",
+            "AND (key IS NULL OR key IN (SELECT key FROM requests WHERE settled))",
             (self._now() - int(older_than.total_seconds()),),
         )
 
-    def _put(self, key: str, kind: Kind, raw: bytes) -> None:
+    # Reports
+
+    def put_report(self, raw: bytes) -> None:
+        """Enter a training's report to be appended."""
+        self._put(None, Kind.REPORT, raw)
+
+    def reports(self, *, waiting: bool = False) -> list[Parcel]:
+        """Return the reports that are to be appended now; those that still wait as well."""
+        return self._parcels(
+            "WHERE kind = 'report' AND state <> 'appended' AND (? OR due <= ?) ORDER BY rowid",
+            waiting,
+            self._now(),
+        )
+
+    def delay(self, parcel: Parcel, by: timedelta) -> None:
+        """Put off what was refused."""
         self._database.execute(
-            "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, 'generated', 0, 0, 0, ?)",
+            "UPDATE outbox SET due = ? WHERE message_id = ?",
+            (self._now() + int(by.total_seconds()), parcel.message_id),
+        )
+
+    def drop_report(self, parcel: Parcel) -> None:
+        """Give up on a report, or forget one that arrived at the first attempt."""
+        self._database.execute(
+            "DELETE FROM outbox WHERE message_id = ? AND kind = 'report' "
+            "AND (state = 'generated' OR state = 'appended' AND attempts <= 1)",
+            (parcel.message_id,),
+        )
+
+    def _put(self, key: str | None, kind: Kind, raw: bytes) -> None:
+        self._database.execute(
+            "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, 'generated', 0, 0, 0, ?, 0)",
             (message_id(raw), key, kind.value, raw, self._now()),
         )
 
@@ -396,7 +448,7 @@ class Journal:
             values,
         )
         return [
-            Parcel(name, key, Kind(kind), raw, State(state), *numbers)
+            Parcel(name, key or "", Kind(kind), raw, State(state), *numbers)
             for name, key, kind, raw, state, *numbers in rows
         ]
 

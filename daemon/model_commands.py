@@ -17,6 +17,7 @@ from daemon.commands import account_of
 from daemon.compose import reply_subject
 from daemon.errors import FAILED, DaemonError, UnknownMailError, UsageError, advice
 from daemon.progress import shown
+from daemon.report_mail import Reports
 from daemon.runs import Runs
 from daemon.store import Store
 
@@ -56,6 +57,7 @@ def train(options: Namespace) -> Outcome:
     with Store(folder) as store, Runs(store.database, store.clock).recorded("train") as outcome:
         from daemon import training
 
+        Reports(store, config.requests.report).begin()
         given = {name: getattr(options, name) for name in ("method", "emails", "epochs")}
         config = training.overridden(config, given)
         with shown() as progress:
@@ -76,8 +78,13 @@ def train(options: Namespace) -> Outcome:
         f"took {trained.seconds:.0f} s and {trained.peak_memory_bytes // 2**20} MiB of memory",
         *_score_lines(trained.scores),
         *(f"  left out: {count} {reason}" for reason, count in trained.left_out.items()),
+        _report_line(training.adapters_folder(config, account).report(trained.adapter)),
     ]
     return Outcome(outcome, "\n".join(lines))
+
+
+def _report_line(report: Path | None) -> str:
+    return f"report: {report}" if report else "there is no report: it could not be made"
 
 
 def _in_languages(counts: Mapping[str, int]) -> str:

@@ -77,6 +77,15 @@ def document(title: str, style: str, body: Iterable[Child], lang: str = "en") ->
     return _written(element("html", head, element("body", *body), lang=lang))
 
 
+def with_section(page: str, heading: str, lines: Iterable[str]) -> str:
+    """Return a page with one more section, above its footer or at its end."""
+    items = (element("li", line) for line in lines)
+    section = element("section", element("h2", heading), element("ul", *items))
+    before = "<footer>" if "<footer>" in page else "</body>"
+    added = ET.tostring(section, encoding="unicode", method="html")
+    return page.replace(before, added + before, 1)
+
+
 def harmless(page: str, style: str) -> bool:
     """Tell whether a page is one that `document` can have made, with no other style than this.
 

@@ -106,6 +106,29 @@ def table(scores: Scores, intervals: Mapping[str, Any]) -> Element:
     )
 
 
+def lines(scores: Scores, intervals: Mapping[str, Any]) -> list[str]:
+    """Return the scores as text, a paragraph for each."""
+    found = []
+    for metric in _present(scores):
+        about = _METRICS.get(metric, _Metric(metric, ""))
+        values = [
+            f"  {title}: {_with_interval(metric, value, (intervals.get(name) or {}).get(metric))}"
+            for name, title in COLUMNS.items()
+            if (value := (scores.get(name) or {}).get(metric)) is not None
+        ]
+        found.append("\n".join((f"{about.name}. {about.meaning}".strip(), *values)))
+    return found
+
+
+def _with_interval(metric: str, value: float, interval: Any) -> str:  # noqa: ANN401
+    return f"{shown(metric, value)}" + (f" ({_range(metric, interval)})" if interval else "")
+
+
+def _range(metric: str, interval: Any) -> str:  # noqa: ANN401
+    low, high = interval
+    return f"{shown(metric, low).removesuffix(' %')} to {shown(metric, high)}"
+
+
 def shown(metric: str, value: float) -> str:
     """Return a score as it is read: 12.3, or 64 %."""
     about = _METRICS.get(metric, _Metric(metric, ""))
@@ -143,9 +166,7 @@ def _cell(metric: str, value: float | None, interval: Any, *, best: bool) -> Ele
     number = shown(metric, value)
     about = [element("strong", number, class_="best") if best else number]
     if interval:
-        low, high = interval
-        first = shown(metric, low).removesuffix(" %")
-        about.append(element("small", f"{first} to {shown(metric, high)}"))
+        about.append(element("small", _range(metric, interval)))
     return element("td", *about)
 
 

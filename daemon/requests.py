@@ -8,6 +8,7 @@ a courtesy to its owner.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from connectors.base import CursorInvalidError, ReadOnlyError, RefusedError, Role
@@ -20,6 +21,7 @@ from daemon.intake import Asked
 from daemon.journal import Journal, Kind, State
 from daemon.post import Kind as PostKind
 from daemon.post import Outcome, Post
+from daemon.report_mail import Reports
 from daemon.scan import Scanner
 from daemon.trust import Owner
 from trainer.errors import TrainerError
@@ -41,6 +43,12 @@ MAX_WRITES = 3
 
 MAX_REFUSALS = 5
 """How often a server may refuse a draft, or a flag, without a lasting reason."""
+
+MAX_REPORT_TRIES = 72
+"""How often the report of a training is tried where the folder does not take it."""
+
+REPORT_PAUSE = timedelta(hours=1)
+"""How long such a report waits before it is tried again."""
 
 _PASSING_REFUSALS = frozenset({"INUSE", "THROTTLED", "UNAVAILABLE"})  # RFC 5530
 
@@ -155,6 +163,7 @@ class _Desk:
         self.post = post
         self.journal = Journal(store.database, clock)
         self.scanner = Scanner(self.owner, connector, store, clock, read=read)
+        self.reports = Reports(store, settings.report)
         self.halted: DaemonError | TrainerError | None = None
         self.ended = {State.DONE: 0, State.PARKED: 0}
         self.mailed = 0
@@ -170,6 +179,7 @@ class _Desk:
             if not proceed():
                 break
             self._drive(key)
+        self._report_trainings()
         self._mail(proceed)
         if self.halted:
             raise self.halted
@@ -329,6 +339,16 @@ class _Desk:
                 # A full mailbox takes no note either; the status tells the reason.
                 if refusal and refusal.code in _PASSING_REFUSALS:
                     raise refusal
+
+    def _report_trainings(self) -> None:
+        """Put the reports that are due beside the notes."""
+        self.reports.enter(self.owner)
+        for parcel in self.journal.reports():
+            refusal = delivery.deliver(self.connector, self.journal, parcel)
+            if refusal is None or parcel.attempts + 1 >= MAX_REPORT_TRIES:
+                self.journal.drop_report(parcel)  # it lies in the adapter's folder as well
+            else:
+                self.journal.delay(parcel, REPORT_PAUSE)
 
     def _insists(self, request: Request, refusal: RefusedError) -> bool:
         """Tell whether a server has refused a step so often that it will not change its mind.

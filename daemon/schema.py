@@ -203,4 +203,5 @@ MIGRATIONS = (
     _SEARCH,
     _NEAREST,
     _FINER,
+    journal.REPORT,
 )
