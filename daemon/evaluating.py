@@ -8,27 +8,36 @@ from typing import TYPE_CHECKING
 from connectors.base import MessageError, Role
 from connectors.mail import parse
 from connectors.mbox import MboxConnector
+from daemon.columns import (
+    BASE,
+    CANDIDATE,
+    CURRENT,
+    FEW_SHOT,
+    SHOTS,
+    Columns,
+    Examiner,
+    Trial,
+    figures,
+    intervals,
+)
 from daemon.errors import UnfitError
-from daemon.material import Material, corpus
+from daemon.material import Material, corpus, own_mails
 from daemon.sync import reason_to_leave_out
-from daemon.training import FEW_SHOT, adapters_folder
+from daemon.training import adapters_folder
 from trainer.corpus import split
-from trainer.evaluation import overlap, perplexity
-from trainer.generate import Sampling, write_many
+from trainer.style import Habits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from connectors.mail import Mail
+    from daemon.columns import Column
     from daemon.config import Account, Config
     from daemon.progress import Progress
     from daemon.store import Store
+    from trainer.adapters import Registry
     from trainer.corpus import SentMail
-
-BASE = "base"
-CURRENT = "current"
-_LONGEST_DRAFT = 256  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,15 @@ class Evaluated:
     Attributes:
         adapter: The adapter's id, ``base`` for none.
         mails: How many mails it was judged by.
-        scores: By column (base, few_shot, adapter): perplexity, bleu (0 to 100), rouge_l (0 to 1).
+        scores: By column; None for current where no adapter is in use or none is wanted, and for
+            candidate, unless another adapter than that was asked for.
+        intervals: The 95 % interval of each, low and high, by column and score.
     """
 
     adapter: str
     mails: int
     scores: dict[str, dict[str, float] | None]
+    intervals: dict[str, dict[str, list[float]]]
 
 
 def evaluate(
@@ -55,7 +67,7 @@ def evaluate(
     mail: Path | None = None,
     progress: Progress,
 ) -> Evaluated:
-    """Score the base model, the same with five mails in its prompt, and an adapter.
+    """Score the base model, the same with five mails in its prompt, and the adapters.
 
     Args:
         config: The whole configuration.
@@ -76,36 +88,33 @@ def evaluate(
         registry.manifest(adapter)  # a wrong id is told before minutes of work
     known, mails = _from_mbox(mail, account) if mail else _held_out(store, config)
     material = Material.prepared(config, account, store, known, held_out=mails, progress=progress)
-    lm, chosen = material.lm, adapter
-    if adapter == CURRENT:
-        chosen = registry.in_use(base_hash=lm.hash).adapter or BASE
-    scores: dict[str, dict[str, float] | None] = {
-        "base": _score(material, mails, 0, "base model", progress),
-        "few_shot": _score(material, mails, FEW_SHOT, "base model with five mails", progress),
+    trial = Trial.of(mails, config.training.drafts)
+    shown = {mail.key for mail in mails}
+    habits = Habits.of(mail for mail in own_mails(store.mails()) if mail.key not in shown)
+    examiner = Examiner(material, trial, habits, progress)
+    columns: Columns = {
+        name: examiner.column(name, material.examples(trial.mails, emails), emails)
+        for name, emails in ((BASE, 0), (FEW_SHOT, SHOTS))
     }
-    if chosen != BASE:
-        rosa = registry.load(chosen, lm)
-        if lm.precision != "4bit":
-            rosa.merge_and_unload()  # beside the weights it would be slower
-        emails = config.retrieval.emails
-        scores["adapter"] = _score(material, mails, emails, "adapter", progress)
-    return Evaluated(chosen, len(mails), scores)
+    in_use = registry.in_use(base_hash=material.lm.hash).adapter
+    chosen = (in_use or BASE) if adapter == CURRENT else adapter
+    wanted = {CURRENT: in_use if chosen != BASE else None, CANDIDATE: chosen}
+    if chosen in {BASE, in_use}:
+        wanted[CANDIDATE] = None
+    for name, one in wanted.items():
+        columns[name] = _adapted(examiner, registry, name, one) if one else None
+    return Evaluated(chosen, len(mails), figures(columns), intervals(columns))
 
 
-def _score(
-    material: Material, mails: list[SentMail], emails: int, name: str, progress: Progress
-) -> dict[str, float]:
-    lm = material.lm
-    examples = material.examples(mails, emails)
-    value = perplexity(lm, examples, lambda d, n: progress(f"scoring the {name}", d, n))
-    drafts = write_many(
-        lm,
-        [material.ask(mail, emails) for mail in mails],
-        Sampling(temperature=0, max_tokens=_LONGEST_DRAFT),
-        progress=lambda d, n: progress(f"writing with the {name}", d, n),
-    )
-    bleu, rouge = overlap([text for _, text in drafts], [mail.text for mail in mails])
-    return {"perplexity": round(value, 4), "bleu": round(bleu, 4), "rouge_l": round(rouge, 4)}
+def _adapted(examiner: Examiner, registry: Registry, name: str, adapter: str) -> Column:
+    material = examiner.material
+    emails = material.config.retrieval.emails
+    rosa = registry.load(adapter, material.lm)
+    try:
+        examples = material.examples(examiner.trial.mails, emails)
+        return examiner.column(name, examples, emails, rosa)
+    finally:
+        rosa.unload()
 
 
 def _held_out(store: Store, config: Config) -> tuple[list[SentMail], list[SentMail]]:

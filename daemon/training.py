@@ -12,15 +12,28 @@ from typing import TYPE_CHECKING
 import torch
 
 from daemon import fitting, report
+from daemon.columns import (
+    BASE,
+    CANDIDATE,
+    CURRENT,
+    FEW_SHOT,
+    SHOTS,
+    Columns,
+    Examiner,
+    Trial,
+    figures,
+    intervals,
+)
 from daemon.errors import UnfitError
 from daemon.material import Material, corpus
+from daemon.promotion import judge
 from trainer import base_model, memory, shapes, speed
 from trainer.adapters import Manifest, Registry
 from trainer.corpus import split
-from trainer.evaluation import perplexity
 from trainer.finetune import FinetuneSettings, finetune
 from trainer.plan import Machine, Mails, Plan, plan
 from trainer.rosa import RosaConfig
+from trainer.style import Habits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +42,10 @@ if TYPE_CHECKING:
     from daemon.progress import Progress
     from daemon.store import Store
     from trainer.base_model import LanguageModel
-    from trainer.corpus import Split
+    from trainer.corpus import SentMail, Split
     from trainer.examples import Example
     from trainer.finetune import Finetuned
 
-FEW_SHOT = 5
 _CHECKPOINT = "training.safetensors"
 _CURVE = 1000  # points of the loss curve: what nobody could see need not be kept
 
@@ -63,8 +75,8 @@ class Course:
 
     Attributes:
         estimate: What was stated before it began: seconds, memory_bytes, tokens, row, recompute.
-        measured: What it then was of that, and the optimizer steps; seconds and memory are those of
-            scores and fine-tuning.
+        measured: What it then was of that, and the optimizer steps; seconds are those of perplexity
+            and fine-tuning, those of the drafts that were judged stand beside them.
         losses: The mean loss of each optimizer step, in nats per token; of a long training, of
             some steps together.
         hold_out: The hold-out's perplexity after each epoch.
@@ -89,7 +101,8 @@ class Trained(Counts, Course):
         seconds: How long all of it took.
         peak_memory_bytes: The most memory that was held, on the GPU where there is one; loading the
             base model aside.
-        scores: Perplexity by column: base, few_shot, current, candidate.
+        scores: Scores by column: base, few_shot, current, candidate; see `daemon.columns`.
+        intervals: The 95 % interval of each, low and high, by column and score.
     """
 
     adapter: str
@@ -98,6 +111,7 @@ class Trained(Counts, Course):
     seconds: float
     peak_memory_bytes: int
     scores: dict[str, dict[str, float] | None]
+    intervals: dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ class _Work:
         return cls(
             train=material.training_examples(parts.train, seed),
             plain=material.examples(parts.held_out, 0),
-            shots=material.examples(parts.held_out, FEW_SHOT),
+            shots=material.examples(parts.held_out, SHOTS),
             unseen=material.examples(parts.held_out, material.config.retrieval.emails),
         )
 
@@ -140,6 +154,7 @@ def train(
     seed: int = 0,
     processes: int = 1,
     state: Callable[[Plan], None] = lambda _plan: None,
+    trial: Callable[[Sequence[SentMail], int], Trial] = Trial.of,
 ) -> Trained:
     """Train an adapter on the owner's mails, and put it in use if it has proved itself.
 
@@ -153,7 +168,8 @@ def train(
         progress: Told how far it is.
         seed: Of everything random.
         processes: How many share the fine-tuning, each with a GPU of its own.
-        state: Told what scores and fine-tuning will take, before they begin.
+        state: Told what scores and fine-tuning will take, before they begin; drafts aside.
+        trial: Makes of the held-out mails, and of `training.drafts`, what all are judged by.
 
     Raises:
         trainer.errors.NotEnoughMemoryError: It will not fit; nothing was loaded or computed, but
@@ -179,30 +195,15 @@ def train(
     settings = replace(settings, row=planned.row, recompute=planned.recompute)
     began = time.monotonic()
     _forget_peak(lm)
-    scores = _bars(lm, work, registry, progress)
+    judged_by = trial(parts.held_out, config.training.drafts)
+    examiner = Examiner(material, judged_by, Habits.of(parts.train), progress)
+    columns = _bars(examiner, work, registry)
     tuned = _finetuned(config, lm, work, settings, registry, progress, processes)
-    scores["candidate"] = _score(lm, "candidate", work.unseen, progress)
-    better, verdict = judge(scores)
-    counts = Counts(
-        examples=len(parts.train),
-        held_out=len(parts.held_out),
-        languages=dict(Counter(mail.language for mail in mails).most_common()),
-        left_out=dict(left_out),
-        instructions=dict(Counter(one.source for one in material.instructions.values())),
-    )
-    course = Course(
-        estimate=_estimate(planned),
-        measured={
-            "seconds": round(time.monotonic() - began, 1),
-            "memory_bytes": _peak_memory(lm),
-            "tokens": tuned.tokens,
-            "steps": len(tuned.losses),
-            "row": tuned.row,
-        },
-        losses=_curve(tuned.losses),
-        hold_out=[round(value, 4) for value in tuned.hold_out],
-        epoch=tuned.epoch,
-    )
+    emails = config.retrieval.emails
+    columns[CANDIDATE] = examiner.column(CANDIDATE, work.unseen, emails, tuned.rosa)
+    better, verdict = judge(columns)
+    counts = _counts(mails, left_out, parts, material)
+    course = _course(planned, tuned, lm, time.monotonic() - began, examiner.seconds)
     manifest = registry.add(
         Manifest(
             id=registry.new_id(store.clock(), config.training.method),
@@ -212,12 +213,13 @@ def train(
             method=config.training.method,
             counts=asdict(counts),
             settings={**asdict(settings), "precision": lm.precision},
-            scores=scores,
+            scores=figures(columns),
+            intervals=intervals(columns),
             course=asdict(course),
             verdict=verdict,
         ),
         lambda file: tuned.rosa.save(file, base_hash=lm.hash),
-        partial(report.render, samples=()),
+        partial(report.render, samples=examiner.samples(columns)),
     )
     (registry.folder / _CHECKPOINT).unlink(missing_ok=True)
     if better:
@@ -230,7 +232,39 @@ def train(
         verdict=verdict,
         seconds=round(time.monotonic() - started, 1),
         peak_memory_bytes=_peak_memory(lm),
-        scores=scores,
+        scores=manifest.scores,
+        intervals=manifest.intervals,
+    )
+
+
+def _counts(
+    mails: Sequence[SentMail], left_out: Mapping[str, int], parts: Split, material: Material
+) -> Counts:
+    return Counts(
+        examples=len(parts.train),
+        held_out=len(parts.held_out),
+        languages=dict(Counter(mail.language for mail in mails).most_common()),
+        left_out=dict(left_out),
+        instructions=dict(Counter(one.source for one in material.instructions.values())),
+    )
+
+
+def _course(
+    planned: Plan, tuned: Finetuned, lm: LanguageModel, seconds: float, drafting: float
+) -> Course:
+    return Course(
+        estimate=_estimate(planned),
+        measured={
+            "seconds": round(seconds - drafting, 1),
+            "drafts_seconds": round(drafting, 1),
+            "memory_bytes": _peak_memory(lm),
+            "tokens": tuned.tokens,
+            "steps": len(tuned.losses),
+            "row": tuned.row,
+        },
+        losses=_curve(tuned.losses),
+        hold_out=[round(value, 4) for value in tuned.hold_out],
+        epoch=tuned.epoch,
     )
 
 
@@ -239,7 +273,8 @@ def stated(planned: Plan) -> str:
     minutes = planned.seconds / 60
     takes = f"{minutes:.0f} min" if minutes >= 1.5 else f"{planned.seconds:.0f} s"  # noqa: PLR2004
     return (
-        f"training takes about {takes} and {planned.memory_bytes >> 20} MiB of memory: "
+        f"training takes about {takes}, drafts to judge by aside, and "
+        f"{planned.memory_bytes >> 20} MiB of memory: "
         f"{planned.tokens} tokens, {planned.row} at a time"
         f"{', computed twice to save memory' if planned.recompute else ''}"
     )
@@ -310,15 +345,21 @@ def _memory(lm: LanguageModel) -> int:
     return memory.available() + memory.resident()
 
 
-def _bars(
-    lm: LanguageModel, work: _Work, registry: Registry, progress: Progress
-) -> dict[str, dict[str, float] | None]:
+def _bars(examiner: Examiner, work: _Work, registry: Registry) -> Columns:
     """Score all that a candidate has to beat."""
-    return {
-        "base": _score(lm, "base model", work.plain, progress),
-        "few_shot": _score(lm, "base model with five mails", work.shots, progress),
-        "current": _current(lm, registry, work.unseen, progress),
+    columns: Columns = {
+        BASE: examiner.column(BASE, work.plain, 0),
+        FEW_SHOT: examiner.column(FEW_SHOT, work.shots, SHOTS),
+        CURRENT: None,
     }
+    lm, emails = examiner.material.lm, examiner.material.config.retrieval.emails
+    if current := registry.in_use(base_hash=lm.hash).adapter:
+        rosa = registry.load(current, lm)
+        try:
+            columns[CURRENT] = examiner.column(CURRENT, work.unseen, emails, rosa)
+        finally:
+            rosa.unload()
+    return columns
 
 
 def _finetuned(  # noqa: PLR0917 - all of it is needed
@@ -367,52 +408,6 @@ def finetune_settings(training: Training, seed: int = 0) -> FinetuneSettings:
     return FinetuneSettings(
         rosa=RosaConfig(**shape), epochs=training.epochs, patience=training.patience, seed=seed
     )
-
-
-def judge(scores: dict[str, dict[str, float] | None]) -> tuple[bool, str]:
-    """Decide on a candidate: it goes into use only if it beats every other column.
-
-    Returns:
-        Whether it does, and the reason in a sentence.
-    """
-    candidate = scores["candidate"]
-    if candidate is None:
-        raise ValueError("a candidate without scores cannot be judged")
-    names = {
-        "base": "the base model",
-        "few_shot": "the base model with five mails in the prompt",
-        "current": "the adapter in use",
-    }
-    for column, name in names.items():
-        other = scores[column]
-        if other is not None and candidate["perplexity"] >= other["perplexity"]:
-            return False, (
-                f"kept aside: its perplexity {candidate['perplexity']:.2f} is not below "
-                f"{other['perplexity']:.2f} of {name}"
-            )
-    return True, "in use: its perplexity is the lowest of all columns"
-
-
-def _score(
-    lm: LanguageModel, name: str, examples: list[Example], progress: Progress
-) -> dict[str, float]:
-    value = perplexity(
-        lm, examples, lambda done, total: progress(f"scoring the {name}", done, total)
-    )
-    return {"perplexity": round(value, 4)}
-
-
-def _current(
-    lm: LanguageModel, registry: Registry, examples: list[Example], progress: Progress
-) -> dict[str, float] | None:
-    current = registry.in_use(base_hash=lm.hash).adapter
-    if current is None:
-        return None
-    rosa = registry.load(current, lm)
-    try:
-        return _score(lm, "adapter in use", examples, progress)
-    finally:
-        rosa.unload()
 
 
 def _forget_peak(lm: LanguageModel) -> None:

@@ -104,7 +104,12 @@ class House:
                 }
             ],
             "model": {"name": str(folder / "model"), "precision": "fp32", "device": "cpu"},
-            "training": {"epochs": 1, "patience": 100, "rosa": {"rank": 2, "density": 0.02}},
+            "training": {
+                "epochs": 1,
+                "patience": 100,
+                "drafts": 2,
+                "rosa": {"rank": 2, "density": 0.02},
+            },
             "retrieval": {"emails": 1},
         }
         mails = (_MBOX.format(number=number) for number in (100, 101))
@@ -245,7 +250,7 @@ def test_a_training_goes_from_mails_to_the_next_draft(house: House) -> None:
     scored = house.link.evaluate("jen", mail=house.folder / "sent.mbox")
     assert scored["adapter"] == done["adapter"]
     assert scored["mails"] == 2
-    assert set(scored["scores"]) == {"base", "few_shot", "adapter"}
+    assert set(scored["scores"]) == {"base", "few_shot", "current", "candidate"}
     registry.rollback()
     assert house.writer.write(BRIEF).adapter == "base"
 

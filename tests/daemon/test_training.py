@@ -20,7 +20,7 @@ from daemon import evaluating, material, training
 from daemon.brief import Brief
 from daemon.progress import silent
 from daemon.store import Place, Store
-from daemon.training import adapters_folder, finetune_settings, judge
+from daemon.training import adapters_folder, finetune_settings
 from daemon.writer import Writer
 from trainer.errors import AdapterError, ModelMissingError, TooFewMailsError
 
@@ -61,7 +61,7 @@ def write_config(tmp_path: Path, model: Path, **changes: Any) -> Path:  # noqa: 
             }
         ],
         "model": {"name": str(model), "precision": "fp32", "device": "cpu"},
-        "training": {"epochs": 1, "rosa": {"rank": 2, "density": 0.02}},
+        "training": {"epochs": 1, "drafts": 2, "rosa": {"rank": 2, "density": 0.02}},
         "retrieval": {"emails": 1},
         **changes,
     }
@@ -106,7 +106,7 @@ def test_a_training_ends_in_the_registry_with_its_scores(config: Config, filled:
     assert all(scores[name] for name in ("base", "few_shot", "candidate"))
     registry = adapters_folder(config, account)
     manifest = registry.manifest(done.adapter)
-    assert manifest.scores == done.scores
+    assert (manifest.scores, manifest.intervals) == (done.scores, done.intervals)
     assert manifest.counts["examples"] == 24
     assert registry.current() == (done.adapter if done.promoted else None)
     json.dumps(asdict(done))
@@ -119,7 +119,7 @@ def test_a_training_is_shared_among_processes(config: Config, filled: Path) -> N
         done = training.train(config, account, store, progress=silent, processes=2)
     assert adapters_folder(config, account).ids() == [done.adapter]
     assert len(done.hold_out) == 1
-    assert done.scores["candidate"] == {"perplexity": done.hold_out[0]}
+    assert (done.scores["candidate"] or {})["perplexity"] == pytest.approx(done.hold_out[0], 1e-4)
 
 
 def test_the_adapter_in_use_is_the_bar_for_the_next(config: Config, filled: Path) -> None:
@@ -147,12 +147,10 @@ def test_writer_and_evaluation_use_the_adapter_that_was_named(config: Config, fi
         assert Writer(config, account, store, adapter="base").write(brief).adapter == "base"
         scored = evaluating.evaluate(config, account, store, progress=silent)
         assert scored.adapter == done.adapter
-        assert set(scored.scores) == {"base", "few_shot", "adapter"}
-        measures = {"perplexity", "bleu", "rouge_l"}
-        assert all(set(score or {}) == measures for score in scored.scores.values())
-        assert (scored.scores["adapter"] or {})["perplexity"] == pytest.approx(
-            (done.scores["candidate"] or {})["perplexity"], rel=1e-3
-        )
+        assert set(scored.scores) == {"base", "few_shot", "current", "candidate"}
+        assert scored.scores["candidate"] is None
+        assert scored.scores["base"] == done.scores["base"]
+        assert scored.scores["current"] == pytest.approx(done.scores["candidate"], rel=1e-3)
         with pytest.raises(AdapterError):
             evaluating.evaluate(config, account, store, adapter="nothing", progress=silent)
 
@@ -206,30 +204,6 @@ def test_methods_are_settings_of_one_trainer(config: Config) -> None:
         rosa = finetune_settings(chosen).rosa
         shapes[method] = (rosa.rank, rosa.density)
     assert shapes == {"rosa": (2, 0.02), "lora": (2, 0.0), "full": (0, 1.0)}
-
-
-@pytest.mark.parametrize(
-    ("others", "promoted"),
-    [
-        ({"base": 9.0, "few_shot": 8.0, "current": None}, True),
-        ({"base": 9.0, "few_shot": 8.0, "current": 5.5}, True),
-        ({"base": 9.0, "few_shot": 4.0, "current": None}, False),
-        ({"base": 9.0, "few_shot": 8.0, "current": 5.0}, False),
-        ({"base": 3.0, "few_shot": 8.0, "current": None}, False),
-    ],
-)
-def test_a_candidate_must_beat_every_column(
-    others: dict[str, float | None],
-    promoted: bool,  # noqa: FBT001
-) -> None:
-    """Only the lowest perplexity of all columns goes into use; the verdict gives the reason."""
-    scores: dict[str, dict[str, float] | None] = {
-        name: None if value is None else {"perplexity": value} for name, value in others.items()
-    }
-    scores["candidate"] = {"perplexity": 5.0}
-    better, verdict = judge(scores)
-    assert better is promoted
-    assert verdict.startswith("in use" if promoted else "kept aside")
 
 
 _MBOX = """From jen@example.org Mon Jan  1 09:00:00 2024

@@ -60,7 +60,7 @@ def file(tmp_path: Path, make_tiny: Callable[..., LanguageModel]) -> Path:
             }
         ],
         "model": {"name": str(tmp_path / "model"), "precision": "fp32", "device": "cpu"},
-        "training": {"epochs": 2, "patience": 1, "rosa": {"rank": 2, "density": 0.02}},
+        "training": {"epochs": 2, "patience": 1, "drafts": 0, "rosa": {"rank": 2, "density": 0.02}},
         "retrieval": {"emails": 1},
     }
     (tmp_path / "panza.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -96,7 +96,7 @@ def test_the_best_epoch_comes_back(make_tiny: Make, tmp_path: Path, *, kept: boo
     done = trained(lm, checkpoint=tmp_path / "c.safetensors" if kept else None)
     assert done.epoch == done.hold_out.index(min(done.hold_out)) + 1
     assert done.epoch < len(done.hold_out)
-    assert perplexity(lm, HELD) == pytest.approx(min(done.hold_out), rel=1e-5)
+    assert perplexity(lm, HELD).value == pytest.approx(min(done.hold_out), rel=1e-5)
 
 
 def test_a_training_ends_when_the_hold_out_gets_no_better(make_tiny: Make) -> None:

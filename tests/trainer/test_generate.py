@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-import torch
-
-from trainer.evaluation import overlap, perplexity
-from trainer.examples import example
 from trainer.generate import Sampling, complete, write, write_many
-from trainer.prompt import Ask, encode, parse_draft
+from trainer.prompt import Ask, parse_draft
 
 if TYPE_CHECKING:
     from trainer.base_model import LanguageModel
@@ -57,32 +52,3 @@ def test_conversations_are_completed_in_order(tiny: LanguageModel) -> None:
     answers = complete(tiny, asked, 5)
     assert answers == [complete(tiny, [one], 5)[0] for one in asked]
     assert all(len(answer.encode()) <= 5 * 3 for answer in answers)
-
-
-def test_perplexity_is_that_of_the_owners_own_words(tiny: LanguageModel) -> None:
-    """It is exp of the mean loss over the text's tokens alone, as computed by hand."""
-    ask, text = Ask("Tell Stew"), "Ahoy Stew, no."
-    one = example(tiny.tokenizer, "k", ask, "Boards", text, end=2, limit=1000)
-    ids = torch.tensor([one.tokens])
-    logits = tiny.model(input_ids=ids).logits[0].log_softmax(-1)
-    words = range(one.words, len(one.tokens) - 1)
-    assert len(words) == len(text)
-    loss = -sum(logits[i - 1, one.tokens[i]].item() for i in words) / len(words)
-    assert perplexity(tiny, [one]) == pytest.approx(torch.tensor(loss).exp().item(), rel=1e-4)
-    prompt = encode(tiny.tokenizer, ask)
-    assert list(one.tokens[: len(prompt)]) == prompt
-
-
-def test_perplexity_of_nothing_is_refused(tiny: LanguageModel) -> None:
-    """Without words there is no score, rather than a perfect one."""
-    with pytest.raises(ValueError, match="no words"):
-        perplexity(tiny, [])
-
-
-def test_overlap_is_full_for_equal_texts_and_none_for_strangers() -> None:
-    """BLEU runs from 0 to 100, ROUGE-L from 0 to 1."""
-    own = ["the shed is open on Tuesday at eight", "fair winds and dry socks to you all"]
-    assert overlap(own, own) == pytest.approx((100.0, 1.0))
-    bleu, rouge = overlap(["quite another thing", "entirely"], own)
-    assert bleu < 5
-    assert rouge == 0

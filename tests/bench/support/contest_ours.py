@@ -32,7 +32,7 @@ def main() -> None:
     wire.turn("ready")
     lm = base_model.load(job.model, cache=folder, precision=job.precision, device="cpu")
     held_out = [example(mail) for mail in job.held_out]
-    wire.turn("base", perplexity=perplexity(lm, held_out))
+    wire.turn("base", perplexity=perplexity(lm, held_out).value)
     wanted = settings(job)
     if job.density and job.rank:
         wire.turn("mask", **mask(lm, job, wanted))
@@ -53,7 +53,7 @@ def main() -> None:
     trained.rosa.save(file)
     wire.turn(
         "done",
-        perplexity=perplexity(lm, held_out),
+        perplexity=perplexity(lm, held_out).value,
         memory=memory,
         bytes=file.stat().st_size,
         losses=list(trained.losses),
