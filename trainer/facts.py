@@ -137,6 +137,8 @@ class Given:
             return _dated(fact.text.casefold(), self)
         if fact.kind == "name":
             return bool(_spellings(fact.text) & self.words)
+        if not _DIGITS.search(fact.text):  # "next week"
+            return {word.casefold() for word in _WORD.findall(fact.text)} <= self.words
         return _numbers(fact.text) <= self.numbers
 
 

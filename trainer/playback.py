@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from trainer.check import NEAR, fault
-from trainer.corpus import first_names
+from trainer.corpus import first_names, letter
 from trainer.extractive import habits, instruct
 
 if TYPE_CHECKING:
@@ -204,11 +204,12 @@ def nearness(texts: Sequence[str], mails: Sequence[str], embed: Embed) -> list[f
 
 
 _ORDER = (
-    "I wrote the e-mail below. Write the short order that I could have given you to write it for "
-    "me: one to three sentences, the first beginning with a verb such as Tell, Ask, Thank, Invite "
-    "or Decline and the name of the e-mail's reader, who is them and never you. I am the writer. "
-    "Keep all names, dates, times, numbers and links, and use other words than the e-mail for the "
-    "rest. Answer with the order alone, in the language of the e-mail."
+    "{there} is an e-mail of mine. Write the short instruction by which I told you what to write "
+    "in it: one to three sentences, the first beginning with a verb such as Tell, Ask, Thank, "
+    "Invite or Decline and the name of the one it goes to. Say I where it is about me, and they "
+    "where it is about the one it goes to. Keep all names, dates, times, numbers and links, and "
+    "put the rest in fewer and other words. Answer with the instruction alone, in the language of "
+    "the e-mail."
 )
 _EXAMPLES = (
     (
@@ -218,18 +219,14 @@ Subject: Thursday
 Hi Stew,
 
 I'm afraid something came up and I won't be able to make it on Thursday. Would Friday at 3 work \
-for you instead? Sorry about that!
-
-Jen""",
+for you instead? Sorry about that!""",
         "Tell Stew I can't make Thursday, offer Friday at 3.",
     ),
     (
-        """Subject: Re: Internships
+        """To: them
+Subject: Re: Internships
 
-Thanks a lot for the pointer! It took me a while, but the proposal is submitted now.
-
-Best,
-Jen""",
+Thanks a lot for the pointer! It took me a while, but the proposal is submitted now.""",
         "Thank them, say the proposal is submitted.",
     ),
     (
@@ -239,9 +236,7 @@ Subject: Keycard
 Dear Jeannie,
 
 Hope you had a good weekend. My card doesn't open room 4 any more since Monday. Could you please \
-have a look?
-
-Jen""",
+have a look?""",
         "Ask Jeannie to fix my keycard for room 4, broken since Monday.",
     ),
 )
@@ -250,26 +245,30 @@ Jen""",
 def zero_shot(mail: SentMail) -> list[dict[str, str]]:
     """Return the conversation that asks a model for the instruction of `mail` by the order alone.
 
-    The order stands in the user's turn, since some models' chat formats know no system role.
+    The order stands in the user's turn, since some models' chat formats know no system role, and
+    behind the mail: small models go on with what they read last.
     """
-    return [{"role": "user", "content": f"{_ORDER}\n\n{_shown(mail)}"}]
+    order = _ORDER.format(there="Above")
+    return [{"role": "user", "content": f"{_shown(mail)}\n\n---\n\n{order}"}]
 
 
 def few_shot(mail: SentMail) -> list[dict[str, str]]:
-    """Return the conversation of `zero_shot` with three examples before the mail."""
+    """Return the conversation that asks with the order and three examples before the mail."""
     turns: list[dict[str, str]] = []
     for asked, answer in _EXAMPLES:
         turns.append({"role": "user", "content": asked})
         turns.append({"role": "assistant", "content": answer})
     turns.append({"role": "user", "content": _shown(mail)})
-    turns[0]["content"] = f"{_ORDER}\n\n{turns[0]['content']}"
+    turns[0]["content"] = f"{_ORDER.format(there='Below')}\n\n{turns[0]['content']}"
     return turns
 
 
 def _shown(mail: SentMail) -> str:
-    to = first_names(mail.to)
-    to = f"To: {to}\n" if to else ""
-    return f"{to}Subject: {mail.subject}\n\n{mail.text[:_MAX_CHARS]}"
+    """Return a mail as a model is shown it: without its closing, whose name it would order."""
+    to = first_names(mail.to) or "them"
+    parts = letter(mail.text)
+    text = f"{parts.greeting},\n\n{parts.body}" if parts.greeting else parts.body
+    return f"To: {to}\nSubject: {mail.subject}\n\n{text[:_MAX_CHARS]}"
 
 
 _LABEL = re.compile(

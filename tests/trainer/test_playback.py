@@ -444,13 +444,14 @@ def test_no_mails() -> None:
 
 
 def test_the_conversations_suit_every_chat_format() -> None:
-    """Roles alternate from user to assistant, with no system role, and the mail comes last."""
+    """Roles alternate from user to assistant, with no system role; the mail has no closing."""
     turns = few_shot(STEW)
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 3 + ["user"]
     assert turns[-1]["content"].startswith("To: Stew\nSubject: Re: Thursday\n\nHi Stew,")
+    assert "Jen" not in turns[-1]["content"]
     (alone,) = zero_shot(STEW)
     assert alone["role"] == "user"
-    assert alone["content"].endswith(turns[-1]["content"])
+    assert alone["content"].startswith(turns[-1]["content"])
     for ask in (zero_shot, few_shot):
         assert len(ask(replace(STEW, text="x" * 10**6))[-1]["content"]) < 3000
 

@@ -74,6 +74,11 @@ def test_what_an_instruction_loses() -> None:
     assert [fact.text for fact in lost("Tell Tom Friday at 2:30pm suits", one)] == [
         "Ana", "40", "https://a.example/7",
     ]  # fmt: skip
+    soon = mail("Hi Tom,\n\nI come tomorrow, and Ana next week.")
+    assert [fact.text for fact in lost("Tell Tom Ana comes this week", soon)] == [
+        "tomorrow",
+        "next week",
+    ]
     asked = mail(text, answered="Is 40 right, and what does Ana say to Friday?")
     assert [fact.text for fact in lost("Tell Tom half past two", asked)] == [
         "14:30",
