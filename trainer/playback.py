@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Source = Literal["model", "few_shot", "extractive"]
 
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 """To be raised with each change of prompt, check or rules: no old instruction is reused then."""
 
 MAX_NEW_TOKENS = 64
@@ -206,10 +206,9 @@ def nearness(texts: Sequence[str], mails: Sequence[str], embed: Embed) -> list[f
 _ORDER = (
     "{there} is an e-mail of mine. Write the short instruction by which I told you what to write "
     "in it: one to three sentences, the first beginning with a verb such as Tell, Ask, Thank, "
-    "Invite or Decline and the name of the one it goes to. Say I where it is about me, and they "
-    "where it is about the one it goes to. Keep all names, dates, times, numbers and links, and "
-    "put the rest in fewer and other words. Answer with the instruction alone, in the language of "
-    "the e-mail."
+    "Invite or Decline and the name of the one it goes to. I am I in it, never you, and the one it "
+    "goes to is they. Keep all names, dates, times, numbers and links, and put the rest in fewer "
+    "and other words. Answer with the instruction alone, in the language of the e-mail."
 )
 _EXAMPLES = (
     (
