@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import StoppingCriteria
 
+from trainer.lookup import looked_up
 from trainer.prompt import Ask, Budget, encode, encode_subject, parse_draft, render
+from trainer.repeats import repeats, settled, unrepeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trainer.base_model import LanguageModel
+
+_LOOK = 16  # tokens between two looks for repetition
+_HALF = "\ufffd"  # what a character is decoded as while some of its tokens are missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +72,16 @@ def write(
             an empty line, the text.
     """
     chosen = sampling or Sampling()
-    pieces = _streamer(lm, stream) if stream else None
     if stream:
         stream(f"Subject: {ask.subject}\n\n" if ask.subject else "Subject:")
-    written = _generate(lm, [_prompt(lm, ask, budget)], chosen, streamer=pieces)[0]
+    written = _generate(lm, [_prompt(lm, ask, budget)], chosen, stream=stream)[0]
     subject, text = parse_draft(written, ask.subject)
     if subject and not text and not ask.subject:
         # A model that was not trained may stop behind the subject: given it, it goes on.
         if stream:
             stream("\n\n")
         given = replace(ask, subject=subject)
-        written = _generate(lm, [_prompt(lm, given, budget)], chosen, streamer=pieces)[0]
+        written = _generate(lm, [_prompt(lm, given, budget)], chosen, stream=stream)[0]
         text = written.strip()
     return subject, text
 
@@ -153,7 +159,7 @@ def _generate(
     prompts: Sequence[list[int]],
     sampling: Sampling,
     *,
-    streamer: Any = None,  # noqa: ANN401  # transformers gives its streamers no common type
+    stream: Callable[[str], None] | None = None,
 ) -> list[str]:
     width = max(len(prompt) for prompt in prompts)
     end = int(lm.tokenizer.eos_token_id)
@@ -162,26 +168,79 @@ def _generate(
     ids = torch.tensor([[fill] * (width - len(p)) + p for p in prompts], device=lm.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=lm.device)
     torch.manual_seed(sampling.seed)
+    pieces = _Pieces(lm, stream) if stream else None
+    loop = looked_up(sampling, streamer=pieces) if _can_look_up(lm, len(prompts)) else None
     model: Any = lm.model
     out = model.generate(
         input_ids=ids,
         attention_mask=mask,
         pad_token_id=fill,
         eos_token_id=end,
-        streamer=streamer,
+        streamer=pieces,
+        stopping_criteria=[_Repeating(lm, width)],
+        custom_generate=loop,
         **sampling.options(),
     )
-    texts = lm.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    return [str(text) for text in texts]
+    return [unrepeated(text) for text in _texts(lm, out[:, width:])]
 
 
-def _streamer(lm: LanguageModel, stream: Callable[[str], None]) -> Any:  # noqa: ANN401
-    from transformers import TextStreamer
+def _can_look_up(lm: LanguageModel, rows: int) -> bool:
+    """Tell whether a pass for several tokens of one text is cheap.
 
-    class Pieces(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: FBT001, FBT002
-            del stream_end
-            stream(text)
+    It is not in 4 bits, where several tokens have the weights unpacked first, as one has not. And
+    of several texts each would go on from another place.
+    """
+    remembers = "past_key_values" in inspect.signature(lm.model.forward).parameters
+    return rows == 1 and remembers and lm.precision != "4bit"
 
-    tokenizer: Any = lm.tokenizer
-    return Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+def _texts(lm: LanguageModel, tokens: torch.Tensor) -> list[str]:
+    return [str(text) for text in lm.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+
+class _Repeating(StoppingCriteria):
+    """Ends a text that says over again what it said.
+
+    Looked at every few tokens, for all of the text is decoded each time.
+    """
+
+    def __init__(self, lm: LanguageModel, width: int) -> None:
+        self._lm, self._width = lm, width
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_others: object) -> torch.Tensor:
+        del scores
+        written = input_ids[:, self._width :]
+        done = torch.zeros(len(written), dtype=torch.bool, device=input_ids.device)
+        if written.shape[1] % _LOOK == 0:
+            done[[repeats(text) for text in _texts(self._lm, written)]] = True
+        return done
+
+
+class _Pieces:
+    """A streamer of ``generate``: hands on what is written, as far as it will stay as it is."""
+
+    def __init__(self, lm: LanguageModel, stream: Callable[[str], None]) -> None:
+        self._lm, self._stream = lm, stream
+        self._tokens: list[int] | None = None
+        self._told = 0
+
+    def put(self, tokens: torch.Tensor) -> None:
+        """Take the prompt, then what is written."""
+        if self._tokens is None:
+            self._tokens = []
+            return
+        self._tokens += tokens.flatten().tolist()
+        text = self._text().rstrip(_HALF)
+        self._tell(text[: settled(text)])
+
+    def end(self) -> None:
+        """Take it that nothing else comes."""
+        self._tell(unrepeated(self._text()))
+
+    def _text(self) -> str:
+        return _texts(self._lm, torch.tensor([self._tokens or []]))[0]
+
+    def _tell(self, text: str) -> None:
+        if piece := text[self._told :]:
+            self._told += len(piece)
+            self._stream(piece)
