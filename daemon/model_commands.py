@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from email.utils import formataddr
 from typing import TYPE_CHECKING, Any
 
-from daemon import recipients
+from daemon import recipients, score_table
 from daemon.brief import Brief
 from daemon.cli import Outcome
 from daemon.commands import account_of
@@ -23,7 +23,7 @@ from daemon.store import Store
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from connectors.mail import Address
@@ -76,7 +76,7 @@ def train(options: Namespace) -> Outcome:
         f"{trained.adapter} {trained.verdict}",
         learned + _in_languages(trained.languages),
         f"took {trained.seconds:.0f} s and {trained.peak_memory_bytes // 2**20} MiB of memory",
-        *_score_lines(trained.scores),
+        *score_table.lines(trained.scores, trained.intervals),
         *(f"  left out: {count} {reason}" for reason, count in trained.left_out.items()),
         _report_line(training.adapters_folder(config, account).report(trained.adapter)),
     ]
@@ -112,7 +112,8 @@ def evaluate(options: Namespace) -> Outcome:
             )
         outcome.update(asdict(scored))
     heading = f"adapter {scored.adapter}, judged by {scored.mails} mails"
-    return Outcome(outcome, "\n".join([heading, *_score_lines(scored.scores)]))
+    table = score_table.lines(scored.scores, scored.intervals)
+    return Outcome(outcome, "\n".join([heading, *table]))
 
 
 def write(options: Namespace) -> Outcome:
@@ -263,10 +264,3 @@ def _say(sentence: str) -> None:
 def _stream(piece: str) -> None:
     sys.stdout.write(piece)
     sys.stdout.flush()
-
-
-def _score_lines(scores: dict[str, dict[str, float] | None]) -> Iterator[str]:
-    for column, score in scores.items():
-        if score is not None:
-            values = ", ".join(f"{name} {value:.2f}" for name, value in score.items())
-            yield f"  {column}: {values}"
