@@ -252,6 +252,8 @@ def _measured(course: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key in measured:
             said = f", {unit(estimate[key])} were expected" if key in estimate else ""
             yield name, f"{unit(measured[key])}{said}"
+    if measured.get("drafts_seconds"):
+        yield "time for the drafts that were judged", _duration(measured["drafts_seconds"])
     if "tokens" in measured:
         yield "tokens learned from", f"{measured['tokens']:,.0f}"
     if "row" in measured:

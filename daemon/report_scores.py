@@ -42,15 +42,17 @@ class _Metric:
 _METRICS = {
     "perplexity": _Metric(
         "Surprise (perplexity)",
-        "How many words it wavers between, on average, before each next one of yours; less is "
-        "better. This decides.",
+        "Among how many possible words it wavers before each next one of yours; less is better. "
+        "This decides first.",
         "low",
     ),
     "bleu": _Metric(
         "Same phrases (BLEU)", "Of 100; runs of words that its drafts share with yours.", "high"
     ),
     "rouge_l": _Metric(
-        "Same order (ROUGE-L)", "How much of your mail its draft has, in your order.", "high"
+        "Same order (ROUGE-L)",
+        "How much of your mail its draft has, in your order; 1 is all.",
+        "high",
     ),
     "chrf": _Metric(
         "Same spelling (chrF)", "Of 100; runs of letters that its drafts share with yours.", "high"
@@ -61,26 +63,32 @@ _METRICS = {
         "high",
     ),
     "greeting": _Metric("Greeting", "Drafts that greet as you did.", "high", "share"),
-    "closing": _Metric("Closing", "Drafts that close as you did.", "high", "share"),
+    "closing": _Metric("Closing", "Drafts that close as you do.", "high", "share"),
     "length_ratio": _Metric(
         "Length", "Words of a draft for each word of yours; 1 is as long as you write.", "one"
     ),
     "sentence_length": _Metric(
-        "Sentence length", "How far its sentences are from yours in length; 0 is the same.", "low"
+        "Sentence length",
+        "By how many words its sentences are longer or shorter than yours.",
+        "low",
     ),
     "punctuation": _Metric(
-        "Punctuation", "How far its commas, dashes and dots are from yours; 0 is the same.", "low"
+        "Punctuation",
+        "In 100 words, how many commas, dots and other marks are too many or too few.",
+        "low",
     ),
     "delta": _Metric(
         "Small words (Burrows' delta)",
-        "How far its use of words such as and, but, so is from yours; 0 is the same.",
+        "How far its use of your most frequent words is from yours; 0 is the same.",
         "low",
     ),
     "facts_kept": _Metric(
         "Facts kept", "Names, dates and numbers of the instruction that arrive.", "high", "share"
     ),
     "facts_invented": _Metric(
-        "Facts invented", "Names, dates and numbers of a draft that come from nowhere.", "low"
+        "Facts invented",
+        "Names, dates and numbers in a draft, on average, that come from nowhere.",
+        "low",
     ),
     "refused_nonsense": _Metric(
         "Nonsense refused", "Instructions without sense that it does not answer.", "high", "share"

@@ -41,7 +41,13 @@ MANIFEST = Manifest(
     intervals={"candidate": {"perplexity": [17.6, 20.4], "closing": [0.81, 0.98]}},
     course={
         "estimate": {"seconds": 2520.0, "memory_bytes": 2**30},
-        "measured": {"seconds": 5400.0, "memory_bytes": 1.5 * 2**30, "tokens": 311020, "steps": 9},
+        "measured": {
+            "seconds": 5400.0,
+            "drafts_seconds": 900.0,
+            "memory_bytes": 1.5 * 2**30,
+            "tokens": 311020,
+            "steps": 9,
+        },
         "losses": [4.0, 3.1, 2.8, 2.6, 2.5, 2.4, 2.4, 2.3, 2.3],
         "hold_out": [24.1, 18.93, 19.2],
         "epoch": 2,
@@ -130,6 +136,7 @@ def test_it_tells_of_the_mails_and_of_the_course() -> None:
         "3 holds a secret: password or code",
         "56 put together from words of the mail itself",
         "time 1 h 30 min, 42 min were expected",
+        "time for the drafts that were judged 15 min",
         "memory 1.5 GiB, 1.0 GiB were expected",
         "number 2",
         "24.1, 18.9, 19.2",

@@ -18,7 +18,9 @@ import yaml
 from daemon import config as configuration
 from daemon import evaluating, material, training
 from daemon.brief import Brief
+from daemon.page import harmless
 from daemon.progress import silent
+from daemon.report_style import STYLE
 from daemon.store import Place, Store
 from daemon.training import adapters_folder, finetune_settings
 from daemon.writer import Writer
@@ -109,6 +111,12 @@ def test_a_training_ends_in_the_registry_with_its_scores(config: Config, filled:
     assert (manifest.scores, manifest.intervals) == (done.scores, done.intervals)
     assert manifest.counts["examples"] == 24
     assert registry.current() == (done.adapter if done.promoted else None)
+    assert len(done.losses) == done.measured["steps"] >= 3  # 24 mails, 8 in a step
+    report = registry.report(done.adapter)
+    assert report
+    text = report.read_text(encoding="utf-8")
+    assert harmless(text, STYLE)
+    assert text.count('class="draft own"') == 3
     json.dumps(asdict(done))
 
 
@@ -256,5 +264,6 @@ def test_killed_anywhere_sync_and_train_go_on(
     assert done.returncode == 0, done.stderr
     trained = json.loads(done.stdout)
     listed = json.loads(panza("adapters").stdout)
-    assert trained["adapter"] in {one["id"] for one in listed["adapters"]}
+    [report] = [one["report"] for one in listed["adapters"] if one["id"] == trained["adapter"]]
+    assert report.endswith(f"{trained['adapter']}/report.html")
     assert json.loads(panza("sync").stdout)["read"] == 0
