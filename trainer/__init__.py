@@ -2,7 +2,8 @@
 
 * `trainer.corpus`: the mails to learn from, and the newest ones, held out to judge by.
 * `trainer.playback`: the instruction that could have produced each mail, by the model or, with
-  `trainer.extractive`, from the mail's own words; `trainer.check` judges it.
+  `trainer.extractive`, from the mail's own words; `trainer.check` judges it, and `trainer.recall`
+  tells which of the mail's facts (`trainer.facts`) it carries.
 * `trainer.prompt`: the one prompt builder; `trainer.examples`: mails in tokens and in rows;
   `trainer.loss`: how well a model foretells them.
 * `trainer.base_model`: the language model; `trainer.embedding`: the encoder of retrieval.
