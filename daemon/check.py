@@ -32,6 +32,7 @@ _DISK = 1024 * _MIB  # an adapter, its checkpoint, and mail
 _WORKING_MEMORY = 1024 * _MIB  # beside the weights, to write: libraries, activations, cache
 _EMBEDDED_WEIGHTS = 540 * _MIB  # SmolLM2-135M in fp32
 _WEIGHTS = ("*.safetensors", "*.gguf")
+_TOKENS_A_WORD = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def run(path: Path | None, account: str | None = None) -> list[Check]:
         _tried("memory", lambda: _memory(config)),
         _tried("training", lambda: _training(config)),
     ]
+    if config.profile.strip():
+        checks.append(_tried("profile", lambda: _profile(config.profile)))
     for one in wanted:
         checks += _account(config, one)
     return checks
@@ -175,6 +178,22 @@ def _model(config: Config) -> str:
             "Set model.device to auto, or give this process access to the GPU.",
         )
     return f"{name}, {_weights(name) // _MIB} MiB of weights"
+
+
+def _profile(text: str) -> str:
+    from trainer.prompt import Budget
+
+    # Without the model's tokenizer, which takes seconds to load; a script without blanks has
+    # about a token for four bytes.
+    tokens = round(max(_TOKENS_A_WORD * len(text.split()), len(text.encode()) / 4))
+    room = Budget().profile
+    if tokens > room:
+        raise UnfitError(
+            f"it has about {tokens} tokens (a word is about {_TOKENS_A_WORD}), and a prompt takes "
+            f"the first {room}: the model does not read the rest.",
+            f"Say in about {round(room / _TOKENS_A_WORD, -1):.0f} words what every draft needs.",
+        )
+    return f"about {tokens} tokens; a prompt takes {room}"
 
 
 def _weights(name: str) -> int:

@@ -175,6 +175,13 @@ class ModelJobError(DaemonError):
         self.told = told
 
 
+class EmptyInstructionError(DaemonError):
+    """An instruction without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("the instruction is empty")
+
+
 class NotUnderstoodError(DaemonError):
     """An instruction that the model sees no sense in, after several attempts."""
 
@@ -206,10 +213,13 @@ class Advice:
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.next_step) if part)
 
+    def fault(self) -> dict[str, str]:
+        """Return what is printed as JSON."""
+        return {"error": self.message, "next_step": self.next_step}
+
     def json(self) -> str:
         """Return the advice as one JSON object."""
-        fault = {"error": self.message, "next_step": self.next_step}
-        return json.dumps(fault, ensure_ascii=False)
+        return json.dumps(self.fault(), ensure_ascii=False)
 
 
 @singledispatch
@@ -309,7 +319,7 @@ def _(error: ModelJobError) -> Advice:
 
 
 @advice.register
-def _(error: NotUnderstoodError) -> Advice:
+def _(error: EmptyInstructionError | NotUnderstoodError) -> Advice:
     step = "Say in a sentence who is to be told what, for example: Tell Stew I can come on Friday."
     return Advice(str(error), step, USAGE)
 

@@ -17,8 +17,9 @@ from connectors import body
 from connectors.mail import Address, own_words, parsed
 from daemon import compose, header_lines, recipients
 from daemon.brief import ANSWER
+from daemon.guards import INVISIBLE
 from daemon.habit import Habit, Place
-from daemon.originals import Original, Originals
+from daemon.originals import Original, Originals, newest_first
 from daemon.trust import Standing
 
 if TYPE_CHECKING:
@@ -169,7 +170,12 @@ class Intake:
         lines = header_lines.take(body.read(message))
         instruction = own_words(lines.below)
         if len(instruction) > MAX_INSTRUCTION:
-            raise UnclearError(f"Its text is longer than {MAX_INSTRUCTION} characters.")
+            raise UnclearError(
+                f"Its text is longer than {MAX_INSTRUCTION} characters: it has {len(instruction)}. "
+                "Say it in fewer words; a mail that is to be answered is quoted below or attached."
+            )
+        if not INVISIBLE.sub("", instruction).strip():
+            instruction = ""
         reasons = [_BCC] if "bcc" in lines.values else []
         reasons += [_ATTACHED] if any(_files(message)) else []
         return _Words(lines.values, instruction, tuple(reasons))
@@ -183,6 +189,9 @@ class Intake:
         cc_others = recipients.without(self._owner, cc.found, to_others.found)
         reasons = (*to.reasons, *cc.reasons, *to_others.reasons, *cc_others.reasons)
         nobody = () if to_others.found or reasons else (_NOBODY,)
+        if "to" in words.values:
+            meant = (*to_others.found, *cc_others.found)
+            reasons += recipients.contradicted(meant, words.instruction, self._people)
         answers = bool(original.quoted or original.message_id)
         subject = compose.reply_subject(original.subject) if answers else ""
         quotes = self._habit.place != "none"
@@ -192,7 +201,7 @@ class Intake:
             to=to_others.found,
             cc=cc_others.found,
             subject=words.values.get("subject", subject),
-            thread=original.thread[:MAX_THREAD],
+            thread=newest_first(original.thread)[:MAX_THREAD],
             quoted=original.quoted[: compose.MAX_QUOTED + 1] if quotes else "",
             attribution=original.heading if quotes else "",
             in_reply_to=original.message_id,

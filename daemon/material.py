@@ -12,6 +12,7 @@ from connectors.signatures import learn
 from daemon import kernel
 from daemon import store as stores
 from daemon.fitting import MAX_TOKENS
+from daemon.originals import newest_first
 from daemon.register import register
 from daemon.retrieval import Retrieval
 from trainer import base_model, embedding, generate, refusal
@@ -260,7 +261,7 @@ class Material:
             to=first_names(mail.to),
             register=register(self.store, to, mail.date, thread=mail.answered),
             subject=given,
-            thread=mail.answered,
+            thread=newest_first(mail.answered),
             retrieved=tuple(hit.text for hit in found),
             profile=self.config.profile,
             owner=self.account.full_name,

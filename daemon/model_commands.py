@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from contextlib import ExitStack, suppress
@@ -15,11 +16,22 @@ from daemon.brief import Brief
 from daemon.cli import Outcome
 from daemon.commands import account_of
 from daemon.compose import reply_subject
-from daemon.errors import FAILED, DaemonError, UnknownMailError, UsageError, advice
+from daemon.errors import (
+    FAILED,
+    DaemonError,
+    EmptyInstructionError,
+    UnknownMailError,
+    UsageError,
+    advice,
+)
+from daemon.guards import INVISIBLE
+from daemon.intake import MAX_THREAD
+from daemon.originals import newest_first
 from daemon.progress import shown
 from daemon.report_mail import Reports
 from daemon.runs import Runs
 from daemon.store import Store
+from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -30,6 +42,9 @@ if TYPE_CHECKING:
     from daemon.brief import Draft
     from daemon.config import Account, Config
     from daemon.writer import Writer
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character, or a byte that is none
+_NAME_THEM = "Name the recipients with --to."
 
 
 def demo(options: Namespace) -> Outcome:
@@ -168,8 +183,10 @@ class _Asked:
         texts = (self.instruction, self.to, self.reply_to)
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.seed, int):
             raise UsageError("instruction, to and reply_to are texts, seed is a whole number")
-        if not self.instruction.strip():
-            raise UsageError("the instruction is empty")
+        if any(_SURROGATE.search(text) for text in texts):
+            raise UsageError("instruction, to or reply_to is not text: it has broken characters")
+        if not INVISIBLE.sub("", self.instruction).strip():
+            raise EmptyInstructionError
 
 
 def _brief(asked: _Asked, store: Store, people: recipients.People) -> tuple[Brief, list[str]]:
@@ -199,17 +216,18 @@ def _brief(asked: _Asked, store: Store, people: recipients.People) -> tuple[Brie
     elif answered:
         to = recipients.Recipients(answered)
     else:
-        to = recipients.addressees(asked.instruction, people)
+        to = recipients.addressees(asked.instruction, people, _NAME_THEM)
+    contradicted = recipients.contradicted(to.found, asked.instruction, people) if asked.to else ()
     brief = Brief(
         instruction=asked.instruction,
         to=to.found,
         subject=subject,
-        thread=thread,
+        thread=newest_first(thread)[:MAX_THREAD],
         before=before,
         in_reply_to=message_id,
         seed=asked.seed,
     )
-    return brief, list(to.reasons)
+    return brief, [*to.reasons, *contradicted]
 
 
 def _write_batch(
@@ -222,10 +240,10 @@ def _write_batch(
     code = 0
     for line in lines:
         try:
-            brief, _ = _brief(_asked(line), store, people)
-            answer = _draft(writer.write(brief), brief)
-        except DaemonError as error:
-            answer, code = {"error": advice(error).message}, FAILED
+            brief, notes = _brief(_asked(line), store, people)
+            answer = _draft(writer.write(brief), brief) | ({"notes": notes} if notes else {})
+        except (DaemonError, TrainerError) as error:
+            answer, code = advice(error).fault(), FAILED
         _stream(json.dumps(answer, ensure_ascii=False) + "\n")
     return code
 

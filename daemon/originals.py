@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from daemon.trust import Owner
 
 _ADDRESS = re.compile(r"[^\s<>\"'(),;:\[\]]{1,64}@[\w.-]+\w")
+_DEPTH = 40  # mails of a thread, and the lines above them, that change places
 # How Outlook writes an address: "Stew [mailto:stew@…]", and "<stew@…<mailto:stew@…>>" as text.
 _MAILTO = re.compile(r"\[mailto:([^\]\s]+)\]|<([^<>\s]+@[^<>\s]+)<mailto:[^<>\s]*>>", re.IGNORECASE)
 # Who wrote, in a line such as "Am 04.03.24 um 10:00 schrieb Stew Pidd:".
@@ -199,6 +200,22 @@ class Originals:
         mailboxes = (address for name in fields for address in _mailboxes(message, name))
         found = (self._owner.receives_at(address.email) for address in mailboxes)
         return next(filter(None, found), "")
+
+
+def newest_first(text: str) -> str:
+    """Return a quoted thread with its newest words on top, for a writer who reads so far.
+
+    Most clients leave them there. Where each answer stands below what it answers, the mails are
+    put in the opposite order; answers between the lines stay where they are.
+    """
+    newest: list[str] = []
+    while len(newest) < _DEPTH:
+        split = quotes.split(text)
+        if not split.answered or split.lead.strip() or len(split.own) != 1:
+            break
+        newest += [split.own[0].strip(), split.heading]
+        text = split.answered
+    return "\n\n".join(filter(None, (*newest, text.strip()))) if newest else text
 
 
 def _mailboxes(message: Part, name: str) -> tuple[Address, ...]:

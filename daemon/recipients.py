@@ -17,7 +17,7 @@ from connectors.mail import Address
 from daemon import compose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from daemon.trust import Owner
 
@@ -27,6 +27,7 @@ _ENTRY = re.compile(r'(?:"[^"]*"|[^,;"])+')
 _POSSESSIVE = re.compile(r"['\u2019]s?$")
 _TITLE = re.compile(r"\b(?:dr|frau|herrn?|mrs?|ms|prof|professor)\b\.?", re.IGNORECASE)
 _LONGEST_NAME = 4  # words
+NAME_THEM = 'Put a line such as "To: name or address" on top of the request.'
 _LEAD = 12  # the verb stands within so many words
 
 
@@ -79,9 +80,8 @@ class People:
             self._by_email[email] = address
         for name in _names_of(address.name):
             self._by_name[name][email] = address
-        local_part = email.rpartition("@")[0]
-        for name in {local_part, re.split(r"[._+-]", local_part)[0]}:
-            self._by_local_part[_fold(name)][email] = address
+        for name in _local_names(email):
+            self._by_local_part[name][email] = address
 
     def named(self, name: str) -> tuple[Address, ...]:
         """Return everybody of this name, one entry for each address, in order of address.
@@ -140,12 +140,17 @@ def listed(value: str, people: People) -> Recipients:
     return Recipients(tuple(found.values()), tuple(reasons))
 
 
-def addressees(instruction: str, people: People) -> Recipients:
+def addressees(instruction: str, people: People, hint: str = NAME_THEM) -> Recipients:
     """Find whom an instruction is about to be written to.
 
     They are the names behind its first verb ("Tell Stew and Anna …", "Write a short note to
     stew@example.org …"); where none stands there, the only person whom its first clause names
     ("Confirm the meeting with Anna …").
+
+    Args:
+        instruction: The owner's words.
+        people: Whom she knows.
+        hint: What she can do where it names nobody, or too many.
     """
     words = _WORD.findall(_TITLE.sub("", instruction))
     verb = next((i for i, word in enumerate(words[:_LEAD]) if word.lower() in _VERBS), None)
@@ -153,7 +158,25 @@ def addressees(instruction: str, people: People) -> Recipients:
     while start < len(words) and words[start].lower() in _FILLERS:
         start += 1
     behind_verb = _run(words[start:], people)
-    return behind_verb or _in_first_clause(words, people)
+    return behind_verb or _in_first_clause(words, people, hint)
+
+
+def contradicted(given: Collection[Address], instruction: str, people: People) -> tuple[str, ...]:
+    """Tell where an instruction speaks to somebody else than the recipients that the owner gave.
+
+    Another address of the same name is no contradiction.
+    """
+    emails = {one.email.casefold() for one in given}
+    names = {name for one in given for name in _called(one)}
+    others = [
+        one.email
+        for one in addressees(instruction, people).found
+        if one.email.casefold() not in emails and not names & _called(one)
+    ]
+    if not (given and others):
+        return ()
+    goes, meant = ", ".join(one.email for one in given), ", ".join(others)
+    return (f"It goes to {goes}, as you set it; its text speaks to {meant}.",)
 
 
 def _run(words: Sequence[str], people: People) -> Recipients | None:
@@ -179,8 +202,7 @@ def _run(words: Sequence[str], people: People) -> Recipients | None:
     return Recipients(found, reasons) if results else None
 
 
-def _in_first_clause(words: Sequence[str], people: People) -> Recipients:
-    hint = 'Put a line such as "To: name or address" on top of the request.'
+def _in_first_clause(words: Sequence[str], people: People, hint: str) -> Recipients:
     names = dict.fromkeys(_names(words, people))
     if len(names) == 1:
         return _one(next(iter(names)), people)
@@ -242,6 +264,16 @@ def _names_of(name: str) -> set[str]:
     words = [] if "@" in name else _name_words(name)
     single = {word for word in (*words[:1], *words[-1:]) if len(word) > 1}
     return single | {" ".join(words), " ".join((*words[:1], *words[-1:]))} if words else set()
+
+
+def _local_names(email: str) -> set[str]:
+    """Return what somebody of this address may be called."""
+    local_part = email.rpartition("@")[0]
+    return {_fold(local_part), _fold(re.split(r"[._+-]", local_part)[0])}
+
+
+def _called(one: Address) -> set[str]:
+    return _names_of(one.name) | _local_names(one.email)
 
 
 def _name_words(name: str) -> list[str]:

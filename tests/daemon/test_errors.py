@@ -32,6 +32,7 @@ CASES = [
     (errors.ModelDiedError("train", "it was killed"), 1, "memory"),
     (errors.ModelJobError(errors.Advice("Too few.", "Add archives.", 1)), 1, "Add archives."),
     (errors.NotUnderstoodError(), 2, "for example"),
+    (errors.EmptyInstructionError(), 2, "for example"),
     (errors.GpuLostError(), 1, ""),
     (TransitionError("key", State.NEW), 1, ""),
     (base.UnreachableError("mail", 993, "timed out"), 75, "try again"),
