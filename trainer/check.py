@@ -122,15 +122,21 @@ def fault(text: str, mail: SentMail) -> str:
     found = words(text)
     if not _is_order(text, found):
         return NOT_AN_ORDER
-    if _is_long(found, mail) or len(_SENTENCE.split(text.strip())) > MAX_SENTENCES:
-        return TOO_LONG
-    if longest_run(text, mail.text) > MAX_RUN or overlap(text, mail.text) >= COPIED:
-        return COPY
+    if reason := excess(text, mail):
+        return reason
     if not _is_about(text, mail) or _orders_the_writer(found, mail):
         return NOT_ABOUT
     if invented(text, mail):
         return INVENTED
     return LOST if _loses(text, mail) else ""
+
+
+def excess(text: str, mail: SentMail) -> str:
+    """Return what `text` has too much of: `TOO_LONG`, `COPY`, or "" where it is neither."""
+    if _is_long(words(text), mail) or len(_SENTENCE.split(text.strip())) > MAX_SENTENCES:
+        return TOO_LONG
+    copied = longest_run(text, mail.text) > MAX_RUN or overlap(text, mail.text) >= COPIED
+    return COPY if copied else ""
 
 
 def overlap(text: str, mail: str) -> float:
@@ -148,7 +154,7 @@ def _grams(found: list[str]) -> list[tuple[str, ...]]:
     return [tuple(found[i : i + GRAM]) for i in range(len(found) - GRAM + 1)]
 
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_a-z])")
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!Prof\.)(?<!Dr\.)(?<!M[rs]\.)(?<!Mrs\.)\s+(?=[^\W\d_a-z])")
 _ASKED = re.compile(r"\?(?=\s|$)")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from trainer.acts import Act, acts
-from trainer.check import COPY, MAX_WORDS, OVER, TOO_LONG, fault, is_fact, telling, word_limit
+from trainer.check import MAX_WORDS, OVER, excess, is_fact, telling, word_limit
 from trainer.corpus import GREETER, first_names, letter, words
 from trainer.english import is_english, plain, start_low, third
 from trainer.mention import phrases
@@ -174,7 +174,7 @@ def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
     else:
         topic = ""
     say = _Sayer(to, topic, crc32(mail.text.encode()))
-    while fault(say(chosen), mail) in (COPY, TOO_LONG) and len(chosen) > 1:
+    while excess(say(chosen), mail) and len(chosen) > 1:
         # Two sentences of the mail may have come to stand side by side again.
         del chosen[max(chosen)]
     body = "\n".join(told)
@@ -204,7 +204,7 @@ def _with_facts(
         brief = shorten(act.content, _BRIEF, tail=0)
         if any(fact.text in brief for fact in lost(say(chosen), mail, body)):
             more = chosen | {i: replace(act, content=brief)}
-            if fault(say(more), mail) not in (COPY, TOO_LONG):
+            if not excess(say(more), mail):
                 chosen = more
     return chosen
 
@@ -213,7 +213,7 @@ def _with_mentions(text: str, mail: SentMail, body: str, by: str) -> str:
     """Add what is lost of the mail's facts still, joined `by` a verb, as far as there is room."""
     for phrase in dict.fromkeys(phrases(lost(text, mail, body), body)):
         more = f"{text}{by}{phrase}"
-        if len(words(more)) <= MAX_WORDS and fault(more, mail) not in (COPY, TOO_LONG):
+        if len(words(more)) <= MAX_WORDS and not excess(more, mail):
             text, by = more, ", "
     return text
 
