@@ -10,7 +10,8 @@
 * `trainer.rosa`: low-rank and sparse adapters; `trainer.finetune`: their training, by
   `trainer.run` (epochs, hold-out, checkpoints) and `trainer.step`, in one process or several
   (`trainer.ranks`).
-* `trainer.evaluation`: scores; `trainer.generate`: drafts.
+* `trainer.evaluation`: scores; `trainer.generate`: drafts, by `trainer.lookup` in fewer passes and
+  by `trainer.repeats` without repetition.
 * `trainer.adapters`: the adapters there are, and the one in use.
 * `trainer.errors`: what all of them raise.
 """

@@ -111,10 +111,12 @@ def looked_up(
         text = Lookup(input_ids[0].tolist())
         dice = torch.Generator().manual_seed(sampling.seed)
         noise = torch.rand(sampling.max_tokens, generator=dice).to(input_ids.device)
-        stopped = False
+        started = stopped = False
         while not stopped:
-            # Of the last token there is nothing to guess: the pass brings one more than the guess.
-            guess = text.guess(min(guessed, len(noise) - 1)) if able else []
+            # The first token shall be there soon, so nothing is guessed behind the prompt. The last
+            # needs no guess: a pass brings one token more.
+            most = min(guessed, len(noise) - 1) if able and started else 0
+            guess = text.guess(most)
             ahead = input_ids.new_tensor(guess)
             fed = torch.cat([fed, ahead[None]], 1)
             out = model(input_ids=fed, past_key_values=cache, logits_to_keep=len(guess) + 1)
@@ -133,6 +135,7 @@ def looked_up(
                 stopped = bool(stopping_criteria(input_ids, None).all())
                 new += 1
             text.add(drawn[:new].tolist())
+            started = True
             fed, noise = drawn[None, right : right + 1], noise[new:]
             if streamer is not None:
                 streamer.put(drawn[:new].cpu())
