@@ -151,7 +151,7 @@ def _configured(folder: Path, server: DemoServer, persona: Persona) -> Config:
         ],
         "profile": persona.profile,
         # Fewer than the defaults: a newcomer waits for it, on any two cores.
-        "training": {"epochs": 2},
+        "training": {"epochs": 2, "drafts": 8},
         "retrieval": {"emails": 1},
     }
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
