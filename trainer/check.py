@@ -124,7 +124,7 @@ def fault(text: str, mail: SentMail) -> str:
         return NOT_AN_ORDER
     if reason := excess(text, mail):
         return reason
-    if not _is_about(text, mail) or _orders_the_writer(found, mail):
+    if not _is_about(text, mail) or _names_the_writer(found[1:], mail):
         return NOT_ABOUT
     if invented(text, mail):
         return INVENTED
@@ -155,6 +155,10 @@ def _grams(found: list[str]) -> list[tuple[str, ...]]:
 
 
 _SENTENCE = re.compile(r"(?<=[.!?])(?<!Prof\.)(?<!Dr\.)(?<!M[rs]\.)(?<!Mrs\.)\s+(?=[^\W\d_a-z])")
+# "Tell them to write a short e-mail": small models speak of their own task.
+_OF_WRITING = re.compile(
+    r"(?i)\bwrit\w+ (?:an?|the|this) (?:\w+ )?(?:e-?mail|order|instruction)\b|\bsecretary\b"
+)
 _ASKED = re.compile(r"\?(?=\s|$)")
 
 
@@ -162,15 +166,15 @@ def _is_order(text: str, found: list[str]) -> bool:
     """Tell whether `text` begins as an order does, and speaks about the mail's reader."""
     if len(found) < 2 or found[0].casefold() not in ORDERS:  # noqa: PLR2004
         return False
-    return not (_ASKED.search(text) or _ADDRESSED.search(text))
+    return not any(one.search(text) for one in (_ASKED, _ADDRESSED, _OF_WRITING))
 
 
-def _orders_the_writer(found: list[str], mail: SentMail) -> bool:
-    """Tell whether an order goes to the one who signs: small models take her for the reader."""
-    whom = found[1].casefold()
-    known = {word.casefold() for name in mail.to for word in words(name)}
-    signed = {word.casefold() for word in words(letter(mail.text).closing) if word.istitle()}
-    return whom in signed - known and whom not in COMMON
+def _names_the_writer(found: list[str], mail: SentMail) -> bool:
+    """Tell whether the one who signs is spoken of: small models take her for the reader."""
+    parts = letter(mail.text)
+    known = words(" ".join((parts.greeting, parts.body, mail.subject, *mail.to)).casefold())
+    signed = {word.casefold() for word in words(parts.closing) if word.istitle()} - COMMON
+    return any(word[:1].isupper() and word.casefold() in signed.difference(known) for word in found)
 
 
 def _loses(text: str, mail: SentMail) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Source = Literal["model", "few_shot", "extractive"]
 
-PROMPT_VERSION = "3"
+PROMPT_VERSION = "4"
 """To be raised with each change of prompt, check or rules: no old instruction is reused then."""
 
 MAX_NEW_TOKENS = 64

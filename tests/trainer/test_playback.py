@@ -326,6 +326,8 @@ def test_sentences() -> None:
         ("Tell Stew I won't be able to make it to the yard on Thursday.", check.COPY),
         ("Tell Stew the weather in Rome is lovely.", check.NOT_ABOUT),
         ("Tell Jen I can't make Thursday, offer Friday at 3.", check.NOT_ABOUT),
+        ("Tell Stew Jen can't make Thursday, offer Friday at 3.", check.NOT_ABOUT),
+        ("Tell Stew to write a short e-mail about Friday at 3.", check.NOT_AN_ORDER),
         ("Tell Stew I can't make Thursday, offer Friday at 4.", check.INVENTED),
         ("Tell Stew and Mona I can't make Thursday, offer Friday at 3.", check.INVENTED),
         ("Tell Stew I can't make it to the yard.", check.LOST),
