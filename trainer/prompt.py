@@ -60,7 +60,7 @@ class Budget:
 
     whole: int | None = None
     thread: int = 320
-    profile: int = 160
+    profile: int = 256
     retrieved: int = 320
 
 

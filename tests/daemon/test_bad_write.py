@@ -143,7 +143,7 @@ def test_check_tells_of_a_profile_that_is_cut(
     found = {one.name: one for one in check.run(configure(profile="potter " * words))}
     assert found["profile"].ok is well
     assert f"about {tokens} tokens" in found["profile"].detail
-    assert "160" in found["profile"].detail
+    assert "256" in found["profile"].detail
     assert "profile" not in {one.name for one in check.run(configure())}
 
 
