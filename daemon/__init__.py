@@ -6,7 +6,8 @@
   a command tells; `daemon.accounts` makes an account's connectors.
 * `daemon.store`, `daemon.database`, `daemon.schema`, `daemon.runs`: what is kept of an account.
 * `daemon.sync`: new sent mail in; `daemon.retrieval`: what earlier mail is near to a request.
-* `daemon.training`, `daemon.evaluating`, `daemon.material`: from stored mails to an adapter in use.
+* `daemon.training`, `daemon.evaluating`, `daemon.material`: from stored mails to an adapter in use;
+  `daemon.columns` has the models judged, `daemon.promotion` decides, `daemon.score_table` shows it.
 * `daemon.writer`: drafts; `daemon.recipients`: whom they are for; `daemon.habit`: how they quote;
   `daemon.compose`: their bytes.
 * `daemon.requests`: the folder "Panza requests", with `daemon.scan` and `daemon.sightings`. Whose

@@ -10,8 +10,10 @@
 * `trainer.rosa`: low-rank and sparse adapters; `trainer.finetune`: their training, by
   `trainer.run` (epochs, hold-out, checkpoints) and `trainer.step`, in one process or several
   (`trainer.ranks`).
-* `trainer.evaluation`: scores; `trainer.generate`: drafts, by `trainer.lookup` in fewer passes and
-  by `trainer.repeats` without repetition.
+* `trainer.evaluation`: perplexity; `trainer.overlap`, `trainer.style`, `trainer.mauve`: how alike
+  drafts are to the owner's mails; `trainer.bootstrap`: how far scores may be off.
+* `trainer.generate`: drafts, by `trainer.lookup` in fewer passes and by `trainer.repeats` without
+  repetition.
 * `trainer.adapters`: the adapters there are, and the one in use.
 * `trainer.errors`: what all of them raise.
 """
