@@ -125,6 +125,7 @@ def test_what_is_estimated_is_stated_and_kept_beside_what_was_measured(
     assert manifest.course == {
         "estimate": dict(estimate),
         "measured": dict(done.measured),
+        "losses": list(done.losses),
         "hold_out": list(done.hold_out),
         "epoch": done.epoch,
     }
