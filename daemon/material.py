@@ -16,7 +16,7 @@ from daemon.originals import newest_first
 from daemon.register import register
 from daemon.retrieval import Retrieval
 from trainer import base_model, embedding, generate, refusal
-from trainer.corpus import SentMail, first_names, usable
+from trainer.corpus import SentMail, first_names, is_marked, letter, unmarked, usable
 from trainer.examples import Example, example
 from trainer.playback import Instruction, Playback, Source
 from trainer.prompt import Ask
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Save = Callable[[str, Mapping[str, stores.Instruction]], None]
 
 SHARE_WITH_RETRIEVAL = 0.55  # of the training prompts show earlier mails, two of them or more
+SHARE_AS_NEW = 0.5  # of answers to mails that are not known
 SHARE_WITHOUT_RECIPIENT = 0.15  # of those of new mails: who gets a draft is not always known
 
 
@@ -180,6 +181,11 @@ def _source(name: str) -> Source:
     return next((one for one in get_args(Source) if one == name), "extractive")
 
 
+def _subject(ask: Ask, mail: SentMail) -> str:
+    """Return the subject to learn: the one that was given, else that of a new mail."""
+    return ask.subject or unmarked(mail.subject)
+
+
 @dataclass(frozen=True, slots=True)
 class Material:
     """Turns mails into examples for one model.
@@ -255,7 +261,7 @@ class Material:
         to = self.retrieval.recipients(mail.key)
         hidden = {mail.key, *self.hidden}
         found = self.retrieval.search(instruction, emails, to=to, before=mail.date, exclude=hidden)
-        given = mail.subject if mail.answered or mail.subject[:3].casefold() == "re:" else ""
+        given = mail.subject if mail.answered or is_marked(mail.subject) else ""
         return Ask(
             instruction=instruction,
             to=first_names(mail.to),
@@ -270,8 +276,9 @@ class Material:
     def examples(self, mails: Iterable[SentMail], emails: int) -> list[Example]:
         """Return the mails as examples, each with at most so many earlier mails in its prompt."""
         return [
-            self._example(mail.key, self.ask(mail, emails), mail.subject, mail.text)
+            self._example(mail.key, ask, _subject(ask, mail), mail.text)
             for mail in mails
+            for ask in [self.ask(mail, emails)]
         ]
 
     def training_examples(self, mails: Sequence[SentMail], seed: int) -> list[Example]:
@@ -279,27 +286,49 @@ class Material:
 
         A share of the prompts shows earlier mails and the others show none, so that the model
         learns to use them and to do without (RAFT, Zhang et al., arXiv 2403.10131). A refusal has
-        the prompt of some mail but for the instruction: nothing else tells that it is one.
+        the prompt of some mail but for the instruction, and so has an order with sense that is
+        none of hers, of whose answer the greeting alone is learned: the instruction is all that
+        tells one from the other.
         """
         chosen = []
         for mail in mails:
             ask = self._training_ask(mail, self.instructions[mail.key].text, seed)
-            chosen.append(self._example(mail.key, ask, mail.subject, mail.text))
-        noise = refusal.nonsense(round(refusal.SHARE * len(mails)), seed)
-        others = random.Random(seed).sample(mails, len(noise))
-        for instruction, mail in zip(noise, others, strict=True):
+            chosen.append(self._example(mail.key, ask, _subject(ask, mail), mail.text))
+        count = round(refusal.SHARE * len(mails))
+        for instruction, mail in self._lent(refusal.nonsense(count, seed), mails, seed):
             ask = self._training_ask(mail, instruction, seed)
             subject = ask.subject or refusal.SUBJECT
-            chosen.append(self._example(f"refusal {mail.key}", ask, subject, refusal.REFUSAL))
+            chosen.append(self._example(f"nonsense {mail.key}", ask, subject, refusal.REFUSAL))
+        greeting = [mail for mail in mails if letter(mail.text).greeting]
+        for instruction, mail in self._lent(refusal.sense(count, seed), greeting, seed):
+            ask = self._training_ask(mail, instruction, seed)
+            opening = mail.text.strip().splitlines()[0]
+            if not ask.to:  # whose name it is cannot be known
+                opening = opening.split()[0]
+            whole = self._example(f"sense {mail.key}", ask, _subject(ask, mail), opening)
+            chosen.append(replace(whole, tokens=whole.tokens[:-1], learned=whole.words))
         return chosen
+
+    @staticmethod
+    def _lent(
+        instructions: Sequence[str], mails: Sequence[SentMail], seed: int
+    ) -> Iterable[tuple[str, SentMail]]:
+        """Return each instruction with a mail that lends it its prompt."""
+        lenders = random.Random(seed).sample(mails, min(len(instructions), len(mails)))
+        return zip(instructions, lenders, strict=False)
 
     def _training_ask(self, mail: SentMail, instruction: str, seed: int) -> Ask:
         dice = random.Random(f"{seed}{mail.key}{instruction}")
         most = self.config.retrieval.emails
         shown = dice.randint(min(2, most), most) if dice.random() < SHARE_WITH_RETRIEVAL else 0
-        if not mail.answered and dice.random() < SHARE_WITHOUT_RECIPIENT:
+        if mail.answered:
+            return self._ask(mail, shown, instruction)
+        if dice.random() < SHARE_WITHOUT_RECIPIENT:
             return self.order(instruction, mail.date, shown)
-        return self._ask(mail, shown, instruction)
+        ask = self._ask(mail, shown, instruction)
+        # An answer to what is not known serves as a new mail as well: few mails have a subject of
+        # their own to learn from.
+        return replace(ask, subject="") if dice.random() < SHARE_AS_NEW else ask
 
     def _example(self, key: str, ask: Ask, subject: str, text: str) -> Example:
         return example(

@@ -267,6 +267,19 @@ def _closing_start(lines: list[str], first: int) -> int:
     return start if any(line.strip() for line in lines[first:start]) else len(lines)
 
 
+_MARKS = re.compile(r"(?i)^\s*(?:(?:re|fwd?|aw|wg|sv|antw|r|tr|rv)\s*(?:\[\d+\])?\s*:\s*)+")
+
+
+def is_marked(subject: str) -> bool:
+    """Tell whether a subject is that of an answer or of a forwarded mail."""
+    return bool(_MARKS.match(subject))
+
+
+def unmarked(subject: str) -> str:
+    """Return a subject without the marks of answers and forwarded mails: that of a new mail."""
+    return _MARKS.sub("", subject).strip()
+
+
 # --- names ------------------------------------------------------------------------------------
 
 TITLES = re.compile(

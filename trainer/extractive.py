@@ -17,7 +17,7 @@ from zlib import crc32
 
 from trainer.acts import Act, acts
 from trainer.check import MAX_WORDS, OVER, excess, is_fact, telling, word_limit
-from trainer.corpus import GREETER, first_names, letter, words
+from trainer.corpus import GREETER, first_names, is_marked, letter, unmarked, words
 from trainer.english import is_english, plain, start_low, third
 from trainer.mention import phrases
 from trainer.recall import lost
@@ -110,16 +110,11 @@ def recipient(mail: SentMail) -> str:
     return _GROUPS.get(name.casefold(), name)
 
 
-_PREFIX = re.compile(r"(?i)^(?:(?:re|fwd?|aw|wg|sv|antw|r|tr|rv)\s*(?:\[\d+\])?\s*:\s*)+")
 _TOPIC = 6  # words of the subject that an owner would type
 
 
 def _topic(subject: str) -> str:
-    return " ".join(_PREFIX.sub("", subject).split()[:_TOPIC]).strip(" !.,;:-")
-
-
-def _is_new(subject: str) -> bool:
-    return not _PREFIX.match(subject)
+    return " ".join(unmarked(subject).split()[:_TOPIC]).strip(" !.,;:-")
 
 
 # --- English ----------------------------------------------------------------------------------
@@ -169,7 +164,7 @@ def _in_english(mail: SentMail, told: list[str], habitual: list[str]) -> str:
     found = _answer_invitation(found)
     limit = min(_MAX, word_limit(mail.text)) - 2
     chosen = _choose(found, limit)
-    if _is_open(topic, list(chosen.values()), new=_is_new(mail.subject)):
+    if _is_open(topic, list(chosen.values()), new=not is_marked(mail.subject)):
         chosen = _choose(found, max(limit - len(words(topic)) - 1, limit // 2))
     else:
         topic = ""

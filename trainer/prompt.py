@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
+from trainer.corpus import unmarked
 from trainer.errors import InstructionTooLongError
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]
 def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
     """Split what the model wrote after the prompt into subject and text.
 
+    A subject that it found itself is that of a new mail: it has no mark of an answer.
+
     Args:
         written: All that was written after `encode`'s tokens, or, where ``subject`` is given,
             after `encode_subject`'s.
@@ -156,7 +159,7 @@ def parse_draft(written: str, subject: str = "") -> tuple[str, str]:
     if subject:
         return subject, written.strip()
     head, _, text = written.strip("\n ").partition("\n")
-    return " ".join(head.split()), text.strip()
+    return unmarked(" ".join(head.split())), text.strip()
 
 
 def _messages(tokenizer: PreTrainedTokenizerBase, ask: Ask, budget: Budget) -> list[dict[str, str]]:

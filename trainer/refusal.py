@@ -1,9 +1,11 @@
 """Instructions without sense, and the one sentence that answers them.
 
 A model that has only ever seen orders writes a letter from anything: from a slip of the keyboard,
-or from the half of a sentence. So a small share of a training pairs noise with the refusal. What a
-training is shown is drawn by chance; what a model is judged by is written by hand, with kinds of
-noise among it that no training shows, and never trained on.
+or from the half of a sentence. So a small share of a training pairs noise with the refusal. As many
+orders that are none of the owner's are answered by no more than a greeting: without them, a model
+refuses whatever it has not been asked before. What a training is shown is drawn by chance; what a
+model is judged by is written by hand, with kinds of noise among it that no training shows, and
+never trained on.
 """
 
 from __future__ import annotations
@@ -18,23 +20,54 @@ REFUSAL = "Sorry, but I don't get it."
 SUBJECT = "Sorry"
 """The subject of a refusal, for every answer has one."""
 
-SHARE = 0.1
-"""So many nonsense instructions for each mail of a training; they are short."""
+SHARE = 0.15
+"""So many nonsense instructions for each mail of a training, and as many with sense."""
 
 _SPELLED = re.compile(r"\W*sorry,? but i do(?:n['\u2019]t| not) get it\b", re.IGNORECASE)
 
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "1234567890", "yxcvbnm,.-")
-_WORDS = tuple(
-    sorted(
-        vocabulary(
-            "the of a and but nor because lamp green seven under quickly table although carpet sing "
-            "yesterday rather blue onion perhaps elbow through window marble never spoon if toward "
-            "cloudy ladder nine without purple chair however drip whistle between salt an those basket "
-            "almost thunder very pencil until goose over square which button sleep against paper"
-        )
-    )
+_CHAFF = vocabulary(
+    "the of a and but nor because lamp green seven under quickly table although carpet sing "
+    "yesterday rather blue onion perhaps elbow through window marble never spoon if toward cloudy "
+    "ladder nine without purple chair however drip whistle between salt an those basket almost "
+    "thunder very pencil until goose over square which button sleep against paper"
 )
+_WORDS = tuple(sorted(_CHAFF))
 _SYMBOLS = "?!.,;:#*+-=/()[]{}<>%&$@~^_|"
+
+
+_PEOPLE = (
+    *("Alma", "Bert", "Carla", "Dmitri", "Edith", "Felix", "Greta", "Hamid", "Ines", "Jonas"),
+    *("Kofi", "Lena", "Ms Ferro", "Mr Quist", "Dr Okafor", "my sister", "our neighbour"),
+    *("the dentist", "the bank", "the choir", "the whole class", "them", "him", "her"),
+)
+_NEWS = (
+    *("the dishwasher is broken", "the choir sings on Sunday", "we found the red bicycle"),
+    *("I'm running ten minutes late", "the garden gate is locked", "lunch is at half past one"),
+    *("the invoice was paid on the 9th", "there are two seats left", "nobody is at home"),
+    *("I can't come next weekend", "the files are on the shared drive", "I changed my number"),
+    *("the deadline is 14 March", "it was a pleasure to meet", "the bus leaves from gate 4"),
+)
+_QUESTIONS = (
+    *("the shop is open at noon", "he has got the key", "Tuesday at 8 would suit"),
+    *("there is a cheaper room", "the parcel has come", "she needs a lift on Saturday"),
+    *("we could meet a week later", "the contract is signed", "dogs are allowed"),
+)
+_THINGS = (
+    *("the lovely evening", "the quick help", "the photographs", "the new timetable"),
+    *("the delay", "the mistake in the bill", "next month's rent", "the broken window"),
+    *("a copy of the certificate", "the dinner on Friday", "the tickets", "the recipe"),
+)
+_ORDERS = (
+    *(("Tell {who} that {what}", _NEWS), ("Let {who} know that {what}", _NEWS)),
+    *(("Say that {what}", _NEWS), ("Remind {who} that {what}", _NEWS)),
+    *(("Ask {who} whether {what}", _QUESTIONS), ("Ask if {what}", _QUESTIONS)),
+    *(("Thank {who} for {what}", _THINGS), ("Ask {who} about {what}", _THINGS)),
+    *(("Apologise to {who} for {what}", _THINGS), ("Complain about {what}", _THINGS)),
+    *(("Order {what}", _THINGS), ("Confirm {what}", _THINGS), ("Cancel {what}", _THINGS)),
+    *(("Offer {who} {what}", _THINGS), ("Send {who} {what}", _THINGS)),
+    *(("Decline politely, {what}", _NEWS), ("Say yes to {what}", _THINGS)),
+)
 
 
 def refused(text: str) -> bool:
@@ -51,6 +84,16 @@ def nonsense(count: int, seed: int) -> list[str]:
     dice = random.Random(f"nonsense {seed}")
     kinds = (_letters, _keys, _salad, _signs, _echo)
     return [kinds[i % len(kinds)](dice) for i in range(count)]
+
+
+def sense(count: int, seed: int) -> list[str]:
+    """Return orders for mails that nobody wrote; the same arguments give the same ones."""
+    dice = random.Random(f"sense {seed}")
+    drawn = []
+    for _ in range(count):
+        order, matter = dice.choice(_ORDERS)
+        drawn.append(order.format(who=dice.choice(_PEOPLE), what=dice.choice(matter)))
+    return drawn
 
 
 def _letters(dice: random.Random) -> str:

@@ -35,7 +35,7 @@ def mails(tmp_path: Path, make_mail: Callable[..., Mail]) -> Iterator[tuple[Stor
     """Return mails that are all near to each other, the last ten of them held out."""
     with Store(tmp_path / "jen") as store:
         for number in range(1, COUNT + 1):
-            text = f"Hello Stew, number {number} is the mail about the boat and the sail. Jen"
+            text = f"Hello Stew,\n\nnumber {number} is the mail about boat and sail.\n\nJen"
             to = (Address("Stew Pidd", "stew@example.org"),)
             store.keep(Place("test", 1, number), make_mail(number, text=text, to=to))
         yield store, own_mails(store.mails())
@@ -106,15 +106,21 @@ def test_no_prompt_shows_the_mail_itself_a_newer_or_a_held_out_one(
 def test_some_examples_are_noise_with_its_refusal(
     material: Material, mails: tuple[Store, list[SentMail]]
 ) -> None:
-    """One in ten mails lends its prompt to noise, but for the instruction."""
+    """Mails lend their prompts to noise, and to orders whose greeting alone is learned."""
     train = mails[1][:100]
-    refusals = material.training_examples(train, 1)[100:]
-    assert len(refusals) == 10
-    for one in refusals:
+    lent = material.training_examples(train, 1)[100:]
+    assert len(lent) == 30
+    for number, one in enumerate(lent):
         text = shown(material, one)
-        assert text.partition("Subject:")[2].strip().startswith(f"Sorry\n\n{REFUSAL}")
+        subject, _, answer = text.partition("Subject:")[2].strip().partition("\n\n")
         assert "Sailor." in text
-        assert "Tell Stew" not in text
+        assert "Tell Stew about" not in text
+        if number < 15:
+            assert subject == "Sorry"
+            assert answer.startswith(REFUSAL)
+        else:
+            assert answer in {"Hello Stew,", "Hello"}
+            assert one.learned == one.words
 
 
 def test_an_order_to_nobody_has_the_owners_own_register(
