@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     _Tokens = tuple[int, ...]
 
-_NODES = 1024  # tokens of a tree that are computed at once; its mask grows with their square
+_NODES = 2048  # tokens of a tree that are computed at once; its mask grows with their square
 _ROWS = 128  # positions whose logits are wide at one time
 
 
