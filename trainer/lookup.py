@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.generate import Sampling
 
 GUESSED = 7  # with the token before them eight, which suits the kernels for small matrices
-_LEAST = 2  # tokens that must have stood before
+_LEAST = 3  # tokens that must have stood before; with two, guesses cost more where none is right
 _LONGEST = 32  # of these, more are not compared
 _WORTH = 2  # right ones in a guess that pay for its pass
 _LIKELIEST = 50  # tokens to draw from at most, as transformers has it
@@ -50,8 +50,8 @@ class Lookup:
         """Take note of what was written."""
         for token in tokens:
             self._tokens.append(token)
-            pair = tuple(self._tokens[-_LEAST:])
-            self._ends.setdefault(pair, []).append(len(self._tokens))
+            last = tuple(self._tokens[-_LEAST:])
+            self._ends.setdefault(last, []).append(len(self._tokens))
 
     def guess(self, most: int) -> list[int]:
         """Return so many tokens that may come next, or none.
