@@ -100,9 +100,8 @@ def test_a_sampled_draft_does_not_depend_on_guesses(tiny: LanguageModel) -> None
     assert written(tiny.model, other, 7)[0] != plain
 
 
-def test_a_window_that_slides_is_wound_back(make_tiny: object) -> None:
+def test_a_window_that_slides_is_wound_back() -> None:
     """What a wrong guess pushed out of a model's window is there again for the next token."""
-    del make_tiny
     model = sliding(16)
     plain, _ = written(model, GREEDY, None)
     tokens, passes = written(model, GREEDY, 7)
