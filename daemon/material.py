@@ -287,7 +287,7 @@ class Material:
         A share of the prompts shows earlier mails and the others show none, so that the model
         learns to use them and to do without (RAFT, Zhang et al., arXiv 2403.10131). A refusal has
         the prompt of some mail but for the instruction, and so has an order with sense that is
-        none of hers, of whose answer the greeting alone is learned: the instruction is all that
+        none of hers, of whose answer subject and greeting are learned: the instruction is all that
         tells one from the other.
         """
         chosen = []
@@ -295,27 +295,24 @@ class Material:
             ask = self._training_ask(mail, self.instructions[mail.key].text, seed)
             chosen.append(self._example(mail.key, ask, _subject(ask, mail), mail.text))
         count = round(refusal.SHARE * len(mails))
-        for instruction, mail in self._lent(refusal.nonsense(count, seed), mails, seed):
+        dice = random.Random(seed)
+        lenders = dice.sample(mails, count)
+        for instruction, mail in zip(refusal.nonsense(count, seed), lenders, strict=True):
             ask = self._training_ask(mail, instruction, seed)
             subject = ask.subject or refusal.SUBJECT
             chosen.append(self._example(f"nonsense {mail.key}", ask, subject, refusal.REFUSAL))
         greeting = [mail for mail in mails if letter(mail.text).greeting]
-        for instruction, mail in self._lent(refusal.sense(count, seed), greeting, seed):
+        lenders = dice.sample(greeting, min(2 * count, len(greeting)))
+        orders = refusal.sense(len(lenders), seed)
+        for (instruction, subject), mail in zip(orders, lenders, strict=True):
             ask = self._training_ask(mail, instruction, seed)
             opening = mail.text.strip().splitlines()[0]
             if not ask.to:  # whose name it is cannot be known
                 opening = opening.split()[0]
-            whole = self._example(f"sense {mail.key}", ask, _subject(ask, mail), opening)
-            chosen.append(replace(whole, tokens=whole.tokens[:-1], learned=whole.words))
+            key = f"sense {mail.key}"
+            whole = self._example(key, ask, ask.subject or subject, opening)
+            chosen.append(replace(whole, tokens=whole.tokens[:-1]))  # it has no end yet
         return chosen
-
-    @staticmethod
-    def _lent(
-        instructions: Sequence[str], mails: Sequence[SentMail], seed: int
-    ) -> Iterable[tuple[str, SentMail]]:
-        """Return each instruction with a mail that lends it its prompt."""
-        lenders = random.Random(seed).sample(mails, min(len(instructions), len(mails)))
-        return zip(instructions, lenders, strict=False)
 
     def _training_ask(self, mail: SentMail, instruction: str, seed: int) -> Ask:
         dice = random.Random(f"{seed}{mail.key}{instruction}")

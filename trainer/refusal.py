@@ -1,11 +1,11 @@
 """Instructions without sense, and the one sentence that answers them.
 
 A model that has only ever seen orders writes a letter from anything: from a slip of the keyboard,
-or from the half of a sentence. So a small share of a training pairs noise with the refusal. As many
-orders that are none of the owner's are answered by no more than a greeting: without them, a model
-refuses whatever it has not been asked before. What a training is shown is drawn by chance; what a
-model is judged by is written by hand, with kinds of noise among it that no training shows, and
-never trained on.
+or from the half of a sentence. So a small share of a training pairs noise with the refusal. Beside
+it stand orders that are none of the owner's, of whose answers no more is learned than subject and
+greeting: without them, a model refuses whatever it has not been asked before. What a training is
+shown is drawn by chance; what a model is judged by is written by hand, with kinds of noise among it
+that no training shows, and never trained on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ REFUSAL = "Sorry, but I don't get it."
 SUBJECT = "Sorry"
 """The subject of a refusal, for every answer has one."""
 
-SHARE = 0.15
-"""So many nonsense instructions for each mail of a training, and as many with sense."""
+SHARE = 0.1
+"""So many nonsense instructions for each mail of a training, and twice as many with sense."""
 
 _SPELLED = re.compile(r"\W*sorry,? but i do(?:n['\u2019]t| not) get it\b", re.IGNORECASE)
 
@@ -41,26 +41,52 @@ _PEOPLE = (
     *("Kofi", "Lena", "Ms Ferro", "Mr Quist", "Dr Okafor", "my sister", "our neighbour"),
     *("the dentist", "the bank", "the choir", "the whole class", "them", "him", "her"),
 )
-_NEWS = (
-    *("the dishwasher is broken", "the choir sings on Sunday", "we found the red bicycle"),
-    *("I'm running ten minutes late", "the garden gate is locked", "lunch is at half past one"),
-    *("the invoice was paid on the 9th", "there are two seats left", "nobody is at home"),
-    *("I can't come next weekend", "the files are on the shared drive", "I changed my number"),
-    *("the deadline is 14 March", "it was a pleasure to meet", "the bus leaves from gate 4"),
-)
-_QUESTIONS = (
-    *("the shop is open at noon", "he has got the key", "Tuesday at 8 would suit"),
-    *("there is a cheaper room", "the parcel has come", "she needs a lift on Saturday"),
-    *("we could meet a week later", "the contract is signed", "dogs are allowed"),
-)
-_THINGS = (
-    *("the lovely evening", "the quick help", "the photographs", "the new timetable"),
-    *("the delay", "the mistake in the bill", "next month's rent", "the broken window"),
-    *("a copy of the certificate", "the dinner on Friday", "the tickets", "the recipe"),
-)
+# What a mail is about, and its subject.
+_NEWS = {
+    "the dishwasher is broken": "Dishwasher",
+    "the choir sings on Sunday": "Choir on Sunday",
+    "we found the red bicycle": "Red bicycle",
+    "I'm running ten minutes late": "Running late",
+    "the garden gate is locked": "Garden gate",
+    "lunch is at half past one": "Lunch",
+    "the invoice was paid on the 9th": "Invoice",
+    "there are two seats left": "Seats",
+    "nobody is at home": "Nobody at home",
+    "I can't come next weekend": "Next weekend",
+    "the files are on the shared drive": "Files",
+    "I have a new number": "New number",
+    "the deadline is 14 March": "Deadline",
+    "it was a pleasure to meet": "Nice to meet you",
+    "the bus leaves from gate 4": "Bus",
+}
+_QUESTIONS = {
+    "the shop is open at noon": "Opening hours",
+    "he has got the key": "Key",
+    "Tuesday at 8 would suit": "Tuesday at 8",
+    "there is a cheaper room": "Room",
+    "the parcel has come": "Parcel",
+    "she needs a lift on Saturday": "Lift on Saturday",
+    "we could meet a week later": "Meeting",
+    "the contract is signed": "Contract",
+    "dogs are allowed": "Dogs",
+}
+_THINGS = {
+    "the lovely evening": "Lovely evening",
+    "the quick help": "Quick help",
+    "the photographs": "Photographs",
+    "the new timetable": "New timetable",
+    "the delay": "Delay",
+    "the mistake in the bill": "Bill",
+    "next month's rent": "Rent",
+    "the broken window": "Window",
+    "a copy of the certificate": "Certificate",
+    "the dinner on Friday": "Dinner on Friday",
+    "the tickets": "Tickets",
+    "the recipe": "Recipe",
+}
 _ORDERS = (
-    *(("Tell {who} that {what}", _NEWS), ("Let {who} know that {what}", _NEWS)),
-    *(("Say that {what}", _NEWS), ("Remind {who} that {what}", _NEWS)),
+    *(("Tell {who} that {what}", _NEWS), ("Tell {who} {what}", _NEWS), ("Say that {what}", _NEWS)),
+    *(("Let {who} know that {what}", _NEWS), ("Remind {who} that {what}", _NEWS)),
     *(("Ask {who} whether {what}", _QUESTIONS), ("Ask if {what}", _QUESTIONS)),
     *(("Thank {who} for {what}", _THINGS), ("Ask {who} about {what}", _THINGS)),
     *(("Apologise to {who} for {what}", _THINGS), ("Complain about {what}", _THINGS)),
@@ -86,13 +112,17 @@ def nonsense(count: int, seed: int) -> list[str]:
     return [kinds[i % len(kinds)](dice) for i in range(count)]
 
 
-def sense(count: int, seed: int) -> list[str]:
-    """Return orders for mails that nobody wrote; the same arguments give the same ones."""
+def sense(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return orders for mails that nobody wrote, each with the mail's subject.
+
+    The same arguments give the same ones.
+    """
     dice = random.Random(f"sense {seed}")
     drawn = []
     for _ in range(count):
-        order, matter = dice.choice(_ORDERS)
-        drawn.append(order.format(who=dice.choice(_PEOPLE), what=dice.choice(matter)))
+        order, matters = dice.choice(_ORDERS)
+        what, subject = dice.choice(list(matters.items()))
+        drawn.append((order.format(who=dice.choice(_PEOPLE), what=what), subject))
     return drawn
 
 

@@ -115,12 +115,11 @@ def test_some_examples_are_noise_with_its_refusal(
         subject, _, answer = text.partition("Subject:")[2].strip().partition("\n\n")
         assert "Sailor." in text
         assert "Tell Stew about" not in text
-        if number < 15:
+        if number < 10:
             assert subject == "Sorry"
             assert answer.startswith(REFUSAL)
         else:
             assert answer in {"Hello Stew,", "Hello"}
-            assert one.learned == one.words
 
 
 def test_an_order_to_nobody_has_the_owners_own_register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.refusal import NONSENSE, REFUSAL, SOUND, nonsense, refused
+from trainer.refusal import NONSENSE, REFUSAL, SOUND, nonsense, refused, sense
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,6 @@ def test_nonsense_is_drawn_by_its_seed() -> None:
 def test_no_training_shows_what_a_model_is_judged_by() -> None:
     """What is drawn for training is not among the fifty, of which all differ."""
     drawn = {one for seed in range(50) for one in nonsense(100, seed)}
+    drawn |= {one for seed in range(50) for one, _ in sense(100, seed)}
     assert not drawn & {*NONSENSE, *SOUND}
     assert len(set(NONSENSE)) == len(set(SOUND)) == 50
