@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from itertools import product
 
 _DIGITS = tuple(f" {''.join(digits)}" for digits in product("0123456789", repeat=4))
+# Each is one token to most models, which keeps the tree of all pairs small.
 _WORDS = (  # noqa: SIM905
-    "acorn amber anchor apple apron arrow autumn badger bamboo barley basil beacon beaver birch "
-    "bishop blanket bonfire bramble bridge bronze butter cabin candle canyon carbon castle cedar "
-    "cherry chimney cinder clover cobalt comet copper coral cotton cradle crimson crystal daisy "
-    "desert diamond dragon eagle ember falcon feather fern fiddle finch flint forest fossil fox "
-    "garnet ginger glacier granite harbour harvest hazel heron hollow honey island ivory jasmine "
-    "juniper kettle lantern lemon lilac linen lizard lobster lotus magnet maple marble meadow mint "
-    "mirror mosaic nettle nutmeg oak ocean olive onyx opal orchid otter oyster paddle pearl pebble "
-    "pepper pigeon pine plum pocket poppy prairie quartz rabbit raven ribbon river robin saddle "
-    "saffron sage salmon sapphire shadow silver sparrow spruce stone summit swallow thistle "
-    "thunder timber tulip turtle velvet violet walnut willow"
+    "amber anchor apple arrow autumn bamboo barley basil basket beacon beaver bell birch bishop "
+    "blanket brick bridge bronze bucket butter cabin candle canyon carbon castle cedar cherry "
+    "chimney clover cobalt comet copper coral cotton cradle crystal curtain desert diamond dragon "
+    "drum eagle engine falcon feather fence fern flint flower forest fossil fox frog ginger "
+    "glacier granite hammer harbour harvest hazel hollow honey island ivory jacket jungle kettle "
+    "ladder lamp lantern lemon linen lizard lobster lotus magnet maple marble meadow mint mirror "
+    "mosaic needle oak ocean olive orchid oyster paddle parrot pearl pencil pepper pigeon pillow "
+    "pine plum pocket poppy prairie pumpkin quartz rabbit ribbon river saddle saffron sage salmon "
+    "shadow silver sparrow spruce stone summit swallow temple thunder tiger timber turtle umbrella "
+    "velvet violet violin wagon walnut willow"
 ).split()
 _PHRASES = tuple(f" {one} {other}" for one, other in product(_WORDS, repeat=2))
 _SPACES = {"digits": _DIGITS, "words": _PHRASES}
