@@ -31,9 +31,10 @@ def test_what_is_streamed_is_what_is_written(tiny: LanguageModel) -> None:
     for ask in (ASK, Ask("Tell Stew")):
         pieces: list[str] = []
         subject, text = write(tiny, ask, HOT, stream=pieces.append)
+        head = f"Subject: {ask.subject}\n\n" if ask.subject else "Subject:"
         streamed = "".join(pieces)
-        assert streamed.startswith("Subject:")
-        assert parse_draft(streamed.removeprefix("Subject:")) == (subject, text)
+        assert streamed.startswith(head)
+        assert parse_draft(streamed.removeprefix(head), ask.subject) == (subject, text)
 
 
 def test_a_batch_is_answered_in_the_order_asked(tiny: LanguageModel) -> None:
