@@ -23,7 +23,7 @@ from trainer.prompt import Ask
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from connectors.mail import Mail
@@ -294,25 +294,34 @@ class Material:
         for mail in mails:
             ask = self._training_ask(mail, self.instructions[mail.key].text, seed)
             chosen.append(self._example(mail.key, ask, _subject(ask, mail), mail.text))
-        count = round(refusal.SHARE * len(mails))
-        dice = random.Random(seed)
-        lenders = dice.sample(mails, count)
-        for instruction, mail in zip(refusal.nonsense(count, seed), lenders, strict=True):
-            ask = self._training_ask(mail, instruction, seed)
+        return [*chosen, *self._noise(mails, seed), *self._orders(mails, seed)]
+
+    def _noise(self, mails: Sequence[SentMail], seed: int) -> Iterator[Example]:
+        """Yield instructions without sense, each in the prompt of some mail, and their refusal."""
+        lenders = random.Random(f"noise {seed}")
+        for number, noise in enumerate(refusal.nonsense(refusal.count(len(mails)), seed)):
+            ask = self._training_ask(lenders.choice(mails), noise, seed)
             subject = ask.subject or refusal.SUBJECT
-            chosen.append(self._example(f"nonsense {mail.key}", ask, subject, refusal.REFUSAL))
+            yield self._example(f"noise {number}", ask, subject, refusal.REFUSAL)
+
+    def _orders(self, mails: Sequence[SentMail], seed: int) -> Iterator[Example]:
+        """Yield orders that are none of hers, in the prompts of mails, with how the answers begin.
+
+        They are more than those without sense: to refuse what has some is the worse fault.
+        """
         greeting = [mail for mail in mails if letter(mail.text).greeting]
-        lenders = dice.sample(greeting, min(2 * count, len(greeting)))
-        orders = refusal.sense(len(lenders), seed)
-        for (instruction, subject), mail in zip(orders, lenders, strict=True):
-            ask = self._training_ask(mail, instruction, seed)
+        if not greeting:
+            return
+        lenders = random.Random(f"orders {seed}")
+        wanted = refusal.count(len(mails)) * 3 // 2
+        for number, (order, subject) in enumerate(refusal.sense(wanted, seed)):
+            mail = lenders.choice(greeting)
+            ask = self._training_ask(mail, order, seed)
             opening = mail.text.strip().splitlines()[0]
             if not ask.to:  # whose name it is cannot be known
                 opening = opening.split()[0]
-            key = f"sense {mail.key}"
-            whole = self._example(key, ask, ask.subject or subject, opening)
-            chosen.append(replace(whole, tokens=whole.tokens[:-1]))  # it has no end yet
-        return chosen
+            whole = self._example(f"order {number}", ask, ask.subject or subject, opening)
+            yield replace(whole, tokens=whole.tokens[:-1])  # it has no end yet
 
     def _training_ask(self, mail: SentMail, instruction: str, seed: int) -> Ask:
         dice = random.Random(f"{seed}{mail.key}{instruction}")

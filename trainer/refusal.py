@@ -20,8 +20,7 @@ REFUSAL = "Sorry, but I don't get it."
 SUBJECT = "Sorry"
 """The subject of a refusal, for every answer has one."""
 
-SHARE = 0.1
-"""So many nonsense instructions for each mail of a training, and twice as many with sense."""
+_SHARE, _FEW, _MOST = 0.1, 40, 0.3
 
 _SPELLED = re.compile(r"\W*sorry,? but i do(?:n['\u2019]t| not) get it\b", re.IGNORECASE)
 
@@ -99,6 +98,15 @@ _ORDERS = (
 def refused(text: str) -> bool:
     """Tell whether a draft is the refusal, however the apostrophe is written."""
     return bool(_SPELLED.match(text))
+
+
+def count(mails: int) -> int:
+    """Return how many instructions without sense a training with so many mails is shown.
+
+    One for ten mails; of few mails forty, for it takes that many to tell noise from an order, but
+    no more than three for ten mails.
+    """
+    return round(max(_SHARE * mails, min(_FEW, _MOST * mails)))
 
 
 def nonsense(count: int, seed: int) -> list[str]:

@@ -109,13 +109,13 @@ def test_some_examples_are_noise_with_its_refusal(
     """Mails lend their prompts to noise, and to orders whose greeting alone is learned."""
     train = mails[1][:100]
     lent = material.training_examples(train, 1)[100:]
-    assert len(lent) == 30
+    assert len(lent) == 75
     for number, one in enumerate(lent):
         text = shown(material, one)
         subject, _, answer = text.partition("Subject:")[2].strip().partition("\n\n")
         assert "Sailor." in text
         assert "Tell Stew about" not in text
-        if number < 10:
+        if number < 30:
             assert subject == "Sorry"
             assert answer.startswith(REFUSAL)
         else:
