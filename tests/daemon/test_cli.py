@@ -347,6 +347,8 @@ def test_ctrl_c_ends_with_130_and_one_line(folder: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # In the background of a shell SIGINT is ignored, by what is started there as well.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         ) as process:
             connection, _ = silent.accept()
             with connection:
