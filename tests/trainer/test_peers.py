@@ -106,7 +106,9 @@ def test_a_helper_that_is_killed_is_told_and_costs_little(base: peers.Base, tmp_
             progress=kill,
         )
     assert not children()
-    assert read(checkpoint)
+    stored = read(checkpoint)
+    assert stored
     done = finetune(loaded(base), learned, settings, checkpoint=checkpoint)
-    assert done.resumed >= 1
+    # How far it got depends on the disk: checkpoints take a twentieth of the time at the most.
+    assert done.resumed == stored[1]["state"]["step"]
     assert len(done.losses) == 8
