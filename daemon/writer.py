@@ -126,7 +126,8 @@ class Writer:
         given = (ask.instruction, ask.profile, ask.thread, ask.subject)
         sampling = Sampling(**self._config.sampling.model_dump(), seed=brief.seed)
         budget = Budget(whole=max(1, self.lm.context_length - sampling.max_tokens))
-        for attempt in range(_ATTEMPTS):
+        attempts = _ATTEMPTS if sampling.temperature else 1  # the likeliest words stay the same
+        for attempt in range(attempts):
             subject, text = self._compose(
                 self.lm,
                 ask,
@@ -145,7 +146,7 @@ class Writer:
             fault = _REFUSED if refused(text) else _COPIED if passages else ""
             if not fault:
                 return subject, text
-            if stream and attempt + 1 < _ATTEMPTS:
+            if stream and attempt + 1 < attempts:
                 stream(f"\n\n[{fault}: written again]\n\n")
         if refused(text):
             raise NotUnderstoodError
